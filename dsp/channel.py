@@ -37,7 +37,7 @@ class ChannelState:
     subcarrier_hz: FloatArray
     """Baseband frequency of each subcarrier, ascending, shape (subcarrier,)."""
     symbol_s: FloatArray
-    """Centre of each symbol's transform window, seconds after ``reference`` on the receiver's clock, shape (symbol,)."""
+    """Centre of each symbol's transform window, seconds after ``reference`` on the receiver's clock; (symbol,)."""
     reference: Moment
     """Receiver's clock reading at which the slot's first sample would arrive with zero residual delay."""
     cfo_reference_hz: float

@@ -1,0 +1,95 @@
+"""What oscillator and synthesizer noise add to the offsets that two slots, seen at different times, yield."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+from scipy.integrate import simpson
+
+from dsp.channel import FloatArray
+
+__all__ = ["PowerLaw", "midpoint_wander_s", "synthesizer_frequency_deviation_hz"]
+
+_HIGHEST_HZ = 1e5
+"""Where a synthesizer's loop no longer follows its reference: clock noise beyond it does not reach the air."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """Spectrum of fractional frequency S_y(f) = Σ h_a · f^a, a = -2 … 2 (IEEE 1139), one-sided, per hertz."""
+
+    random_walk_fm: float = 0.0
+    flicker_fm: float = 0.0
+    white_fm: float = 0.0
+    flicker_pm: float = 0.0
+    white_pm: float = 0.0
+
+    def time_error(self, frequency_hz: FloatArray) -> FloatArray:
+        """One-sided spectrum of the time error x, S_x = S_y / (2πf)², in s²/Hz at ``frequency_hz`` > 0."""
+        terms = (self.random_walk_fm, self.flicker_fm, self.white_fm, self.flicker_pm, self.white_pm)
+        total = np.zeros_like(frequency_hz)
+        for exponent, coefficient in zip(range(-2, 3), terms, strict=True):
+            total = total + coefficient * frequency_hz ** float(exponent)
+        return total / (2 * pi * frequency_hz) ** 2
+
+
+def midpoint_wander_s(power_law: PowerLaw, *, separation_s: float, averaging_s: float) -> float:
+    """Standard deviation of a clock's mean over two slots against its reading half-way between them.
+
+    A two-way exchange measures the mean of the offset at its two slots; stated for the middle it errs by
+    e = ½(x(-h) + x(h)) - x(0) with 2h the slots' separation, whose spectrum is S_x·(sinc(f·T)·cos(2πfh) - 1)², the
+    sinc averaging each slot over the frames' length T. Constant offset and frequency cancel.
+
+    Parameters
+    ----------
+    power_law : PowerLaw
+        Of one oscillator; two independent ones add in quadrature.
+    separation_s : float ≥ 0
+        From the middle of one slot to the middle of the other; 0 where both directions are at once.
+    averaging_s : float > 0
+        Length of a slot's frames.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Source: this project, docs/methods/reciprocity.md eq. 9.
+    """
+    span = max(separation_s, averaging_s)
+    # Logarithmic below the first null of the response, then fine enough to follow its oscillation.
+    low = np.geomspace(1e-4 / span, 0.1 / span, 400)
+    high = np.arange(0.1 / span, max(_HIGHEST_HZ, 1.0 / span), 0.02 / span)
+    frequency = np.concatenate([low[:-1], high])
+    response = (np.sinc(frequency * averaging_s) * np.cos(pi * frequency * separation_s) - 1.0) ** 2
+    return sqrt(float(simpson(power_law.time_error(frequency) * response, x=frequency)))
+
+
+def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, length_s: float) -> float:
+    """Standard deviation that one synthesizer's phase noise adds to a frequency fitted over ``length_s``.
+
+    Phase noise flat up to the loop's corner, S_φ = S_0 / (1 + (f/corner)²) with variance S_0·corner·π/2; the
+    least-squares slope of a phase record of length T weights it by |W(f)|², W the transform of 12·t/T³.
+
+    Parameters
+    ----------
+    rms_rad : float
+        Total phase noise in radians.
+    corner_hz : float > 0
+        Corner frequency of the loop.
+    length_s : float > 0
+        Length of the record over which the phase slope is fitted.
+
+    Returns
+    -------
+    float
+        Hertz.
+    """
+    level = 2.0 * rms_rad**2 / (pi * corner_hz)
+    x = np.linspace(1e-3, 400.0, 40_001)  # π·f·T
+    weight = 6.0 / length_s * (np.sin(x) - x * np.cos(x)) / x**2
+    frequency = x / (pi * length_s)
+    density = level / (1.0 + (frequency / corner_hz) ** 2) * weight**2
+    return sqrt(float(simpson(density, x=frequency))) / (2 * pi)

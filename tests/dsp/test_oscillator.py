@@ -1,0 +1,38 @@
+"""Noise of oscillators and synthesizers against closed forms and drawn trajectories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
+
+
+@pytest.mark.parametrize("separation_s", [7.5e-3, 20e-3, 0.1])
+def test_white_frequency_noise_wanders_as_a_random_walk_does(separation_s):
+    # x is a random walk of variance h0·t/2, so e = half the difference of two independent steps over h.
+    wander = midpoint_wander_s(PowerLaw(white_fm=1e-20), separation_s=separation_s, averaging_s=1e-7)
+    assert wander == pytest.approx(np.sqrt(1e-20 * separation_s / 8), rel=2e-3)
+
+
+def test_wander_of_both_ways_at_once_is_that_of_the_mean():
+    # Mean of a random walk over T against its value at the middle: variance h0/2 · T/12.
+    wander = midpoint_wander_s(PowerLaw(white_fm=1e-20), separation_s=0.0, averaging_s=8e-3)
+    assert wander == pytest.approx(np.sqrt(1e-20 / 2 * 8e-3 / 12), rel=1e-2)
+
+
+def test_synthesizer_noise_tilts_a_fitted_phase():
+    # Ornstein-Uhlenbeck phase has exactly the Lorentzian spectrum: draw it, fit it.
+    rng = np.random.default_rng(1)
+    rms_rad, corner_hz, length_s, samples = np.deg2rad(1.0), 8e3, 7.4e-3, 2048
+    step_s = length_s / samples
+    decay = np.exp(-2 * np.pi * corner_hz * step_s)
+    phase = np.empty((3000, samples))
+    phase[:, 0] = rng.normal(size=3000)
+    kicks = rng.normal(size=(3000, samples)) * np.sqrt(1 - decay**2)
+    for i in range(1, samples):
+        phase[:, i] = decay * phase[:, i - 1] + kicks[:, i]
+    time = (np.arange(samples) - (samples - 1) / 2) * step_s
+    slopes_hz = rms_rad * phase @ time / (time @ time) / (2 * np.pi)
+    expected = synthesizer_frequency_deviation_hz(rms_rad, corner_hz=corner_hz, length_s=length_s)
+    assert np.std(slopes_hz) == pytest.approx(expected, rel=4 / np.sqrt(2 * 3000))
