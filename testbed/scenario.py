@@ -1,0 +1,340 @@
+"""The experiment file: typed, validated, units in the names.
+
+Every key is a field below with the same name; its type states the domain, its sentence the unit and what a special
+value means. `load` reads a file, `loads` a text; whatever is wrong raises `UserError` with one line that names the
+key, what it got and what it wants: `testbed.scenario_words` has the words for a single key, `testbed.scenario_checks`
+the rules that join several.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from testbed.errors import UserError
+
+__all__ = [
+    "METHODS",
+    "OSCILLATORS",
+    "Clock",
+    "Experiment",
+    "FrontEnd",
+    "Node",
+    "Pluto",
+    "PowerLaw",
+    "Reflector",
+    "Round",
+    "Scenario",
+    "Scene",
+    "Sensing",
+    "Usrp",
+    "Waveform",
+    "dumps",
+    "load",
+    "loads",
+]
+
+METHODS = ("reciprocity-mle", "reciprocity-mp", "spectral-cc", "spectral-cc-interpolated", "cacc")
+"""Methods that an experiment may name."""
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+WholePositive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Probability = Annotated[float, Meta(gt=0, lt=1)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+Delay = Annotated[float, Meta(ge=0, le=1e-3)]
+Vector = Annotated[tuple[float, ...], Meta(min_length=2, max_length=3)]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the experiment file: unknown keys are errors."""
+
+
+class Experiment(_Table, frozen=True, kw_only=True):
+    """What is run, how often, and what is made of it."""
+
+    name: Name
+    """Letters, digits, - and _: names the run's folder."""
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Seeds payloads and everything simulated: same seed, same bits."""
+    rounds: WholePositive = 1
+    """Rounds to record."""
+    methods: Annotated[tuple[str, ...], Meta(min_length=1)] = (
+        "reciprocity-mle",
+        "reciprocity-mp",
+        "spectral-cc-interpolated",
+        "cacc",
+    )
+    """Synchronization methods to run side by side on the same frames."""
+
+
+class Waveform(_Table, frozen=True, kw_only=True):
+    """OFDM numerology, the same for every node."""
+
+    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e11)]
+    """Carrier in hertz; the radio applies the nearest it can and says which."""
+    sample_rate_hz: Annotated[float, Meta(ge=1e4, le=1e9)]
+    """Complex samples per second; the radio applies the nearest it can and says which."""
+    fft_size: Annotated[int, Meta(ge=64, le=8192)] = 1024
+    """Transform length in samples, a power of two."""
+    cp_samples: WholePositive = 128
+    """Cyclic prefix in samples; must exceed the scene's largest delay plus the timing uncertainty."""
+    active_subcarriers: Annotated[int, Meta(ge=16)] = 800
+    """Occupied subcarriers, even, without the one at the carrier."""
+    symbols: WholePositive = 64
+    """OFDM symbols of a frame, preamble not counted."""
+    modulation: Literal["qpsk", "16qam", "64qam"] = "qpsk"
+    """Constellation of the payload."""
+    pilot_spacing: Annotated[int, Meta(ge=2)] = 8
+    """Every so many subcarriers one carries a pilot."""
+
+
+class Round(_Table, frozen=True, kw_only=True):
+    """Who transmits when, while all record."""
+
+    duplex: Literal["half", "full"] = "half"
+    """"half": the nodes' slots follow one another; "full": all transmit at once."""
+    frames_per_slot: WholePositive = 1
+    """Frames that a node sends in its slot."""
+    frame_period_s: Annotated[float, Meta(gt=0, le=10)] = 5e-3
+    """From one frame's first sample to the next one's, in seconds, a whole number of samples. Frames per slot times
+    this is the coherent interval, its inverse the Doppler resolution."""
+    guard_s: Annotated[float, Meta(gt=0, le=60)] = 12e-3
+    """Silence before, between and after the slots, in seconds; must exceed the uncertainty of the starts."""
+    start_spread_s: Seconds = 5e-3
+    """The nodes' recordings begin within ± this of each other's schedule, in seconds."""
+    period_s: Seconds = 0.0
+    """From one round's begin to the next one's, in seconds; 0: as soon as the recording allows."""
+
+
+class Sensing(_Table, frozen=True, kw_only=True):
+    """Detection of echoes."""
+
+    false_alarm_rate: Probability = 1e-6
+    """Probability of a false alarm in one resolution cell of a delay-Doppler map."""
+    remove_clutter: bool = True
+    """Subtract what does not move before detecting."""
+
+
+class PowerLaw(_Table, frozen=True, kw_only=True):
+    """Power-law spectrum of an oscillator's fractional frequency, S_y(f) = sum of h_a·f^a, one-sided, per hertz."""
+
+    random_walk_fm: NonNegative = 0.0
+    """h of f^-2, in hertz."""
+    flicker_fm: NonNegative = 0.0
+    """h of f^-1, without unit."""
+    white_fm: NonNegative = 0.0
+    """h of f^0, in 1/Hz."""
+    flicker_pm: NonNegative = 0.0
+    """h of f^1, in 1/Hz²."""
+    white_pm: NonNegative = 0.0
+    """h of f^2, in 1/Hz³."""
+
+
+OSCILLATORS = {
+    "ideal": PowerLaw(),
+    # Least squares in decibels through the phase noise at 40 MHz of docs/methods (typical crystals), within 0.6 dB.
+    "tcxo": PowerLaw(random_walk_fm=5.22e-23, flicker_fm=3.34e-22, white_fm=7.62e-24, white_pm=7.06e-31),
+    "cheap-tcxo": PowerLaw(random_walk_fm=4.43e-21, flicker_fm=7.89e-21, white_fm=3.16e-23, white_pm=1.65e-30),
+    "ocxo": PowerLaw(
+        random_walk_fm=8.86e-25, flicker_fm=2.99e-24, white_fm=7.91e-26, flicker_pm=8.59e-28, white_pm=3.09e-31
+    ),
+    # Likewise through the vendor's rows for a B2x0's disciplined oscillator at 10 MHz, within 1.4 dB.
+    "gpsdo": PowerLaw(
+        random_walk_fm=5.53e-21, flicker_fm=7.20e-22, white_fm=2.04e-24, flicker_pm=2.42e-26, white_pm=6.84e-30
+    ),
+}
+"""Spectra behind the names that `Clock.profile` takes."""
+
+
+class Clock(_Table, frozen=True, kw_only=True):
+    """A simulated node's oscillator; it drives local oscillator and converters alike."""
+
+    offset_ppm: Annotated[float, Meta(ge=-200, le=200)] = 0.0
+    """Frequency offset in parts per million; positive: the clock runs fast."""
+    offset_s: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0
+    """What the clock reads beyond true time at the run's begin, in seconds."""
+    drift_ppm_per_s: Annotated[float, Meta(ge=-1, le=1)] = 0.0
+    """Linear frequency drift in parts per million per second."""
+    profile: Literal["ideal", "tcxo", "cheap-tcxo", "ocxo", "gpsdo"] | PowerLaw = "tcxo"
+    """Noise: a named oscillator, or a table of power-law coefficients."""
+
+    @property
+    def power_law(self) -> PowerLaw:
+        """Coefficients of the profile."""
+        return OSCILLATORS[self.profile] if isinstance(self.profile, str) else self.profile
+
+
+class FrontEnd(_Table, frozen=True, kw_only=True):
+    """A simulated node's radio between antenna and numbers; the defaults are a cheap one's."""
+
+    time_stamps: bool = False
+    """The device stamps receptions and departures with its sample counter."""
+    noise_figure_db: Annotated[float, Meta(ge=0, le=60)] = 6.0
+    """Receiver's noise figure in decibels."""
+    bits: Annotated[int, Meta(ge=4, le=16)] = 12
+    """Bits of the converters."""
+    transmit_delay_s: Delay = 0.0
+    """Delay of the transmit chain in seconds."""
+    receive_delay_s: Delay = 0.0
+    """Delay of the receive chain in seconds."""
+    leakage_delay_s: Delay = 1e-10
+    """Delay of the leakage from the node's own transmitter to its own receiver, in seconds."""
+
+
+class Pluto(_Table, frozen=True, kw_only=True):
+    """An ADALM-Pluto."""
+
+    uri: str = "ip:192.168.2.1"
+    """Address as libiio takes it."""
+
+
+class Usrp(_Table, frozen=True, kw_only=True):
+    """A USRP."""
+
+    args: str = ""
+    """Device arguments as UHD takes them."""
+
+
+class Node(_Table, frozen=True, kw_only=True):
+    """A radio with its antennas, and where it stands."""
+
+    name: Name
+    """Letters, digits, - and _: names the node everywhere."""
+    position_m: Vector
+    """Where the centre of its array is, in metres: x, y and, if wanted, z."""
+    heading_deg: Annotated[float, Meta(ge=-360, le=360)] = 0.0
+    """Direction of the array's broadside in degrees, counter-clockwise from the x axis."""
+    antennas: Annotated[int, Meta(ge=1, le=4)] = 1
+    """Receiving antennas, a uniform linear array; the first one also transmits."""
+    antenna_spacing_m: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    """Distance between neighbouring antennas in metres; 0: half the carrier's wavelength."""
+    port: Literal["shared", "separate"] = "shared"
+    """"shared": transmits and receives through the same antenna; "separate": see the two offsets."""
+    tx_offset_m: Vector = (0.0, 0.0)
+    """Transmit antenna from its place in the array, in metres: along the heading, to its left and, if wanted, up."""
+    rx_offset_m: Vector = (0.0, 0.0)
+    """Receive antennas from their places in the array, likewise."""
+    tx_power_dbm: Annotated[float, Meta(ge=-100, le=50)] = 0.0
+    """Transmit power at full scale in dBm."""
+    radio: Literal["simulated", "pluto", "usrp", "recorded"] = "simulated"
+    """What stands there."""
+    agent: Literal["local", "remote"] = "local"
+    """"local": `isac run` starts its agent; "remote": one started with `isac node` is awaited."""
+    clock: Clock = Clock()
+    """Oscillator, if simulated."""
+    front_end: FrontEnd = FrontEnd()
+    """Radio's imperfections, if simulated."""
+    pluto: Pluto | None = None
+    """Which Pluto, if it is one."""
+    usrp: Usrp | None = None
+    """Which USRP, if it is one."""
+
+
+class Reflector(_Table, frozen=True, kw_only=True):
+    """A thing that reflects, standing or moving."""
+
+    position_m: Vector
+    """Where it is when the run begins, in metres."""
+    velocity_mps: Vector = (0.0, 0.0)
+    """Metres per second along each axis."""
+    rcs_m2: Positive = 1.0
+    """Radar cross-section in square metres."""
+    name: str = ""
+    """What the report calls it; empty: reflector-1 and so on."""
+
+
+class Scene(_Table, frozen=True, kw_only=True):
+    """The simulated surroundings."""
+
+    line_of_sight: bool = True
+    """Whether the nodes see each other directly."""
+    snr_db: Annotated[float, Meta(ge=-30, le=100)] | None = None
+    """Signal to noise per resource element and direction, total over the paths; absent: from the link budget."""
+    leakage_db: Annotated[float, Meta(ge=-100, le=100)] | Literal["off"] = 40.0
+    """Own leakage at a node's receiver above the distant node's signal, in decibels; "off": none, nor own echoes."""
+    reflector: tuple[Reflector, ...] = ()
+    """Things that reflect."""
+
+
+class Scenario(_Table, frozen=True, kw_only=True):
+    """An experiment, complete."""
+
+    experiment: Experiment
+    waveform: Waveform
+    round: Round = Round()
+    sensing: Sensing = Sensing()
+    node: Annotated[tuple[Node, ...], Meta(min_length=1)]
+    scene: Scene = Scene()
+
+    def index(self, name: str) -> int:
+        """Place of the node called ``name`` in the file: the identity that its preamble carries.
+
+        Raises
+        ------
+        UserError
+            If there is no such node.
+        """
+        for index, node in enumerate(self.node):
+            if node.name == name:
+                return index
+        raise UserError(f"no node is called {name!r}: there are {', '.join(node.name for node in self.node)}")
+
+
+def load(path: Path | str) -> Scenario:
+    """Scenario in the file ``path``, checked, with every default filled in.
+
+    Raises
+    ------
+    UserError
+        One line: the file, the key, what it got, what it wants.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return loads(text, source=str(path))
+
+
+def loads(text: str, *, source: str) -> Scenario:
+    """Scenario in a text; ``source`` is what its errors name."""
+    from testbed.scenario_checks import complaint, resolved
+    from testbed.scenario_words import wrong_value
+
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not TOML: {error}") from None
+    wrong = wrong_value(raw)
+    if wrong is not None:
+        raise UserError(f"{source}: {wrong}")
+    scenario = resolved(msgspec.convert(raw, Scenario))
+    wrong = complaint(scenario)
+    if wrong is not None:
+        raise UserError(f"{source}: {wrong}")
+    return scenario
+
+
+def dumps(scenario: Scenario) -> str:
+    """Text of the experiment file that `loads` turns into ``scenario`` again, every key spelled out."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(msgspec.to_builtins(scenario)))
+
+
+def _without_none(value: Any) -> Any:
+    # TOML has no null: an absent key says the same.
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,185 @@
+"""The sentence on a single wrong key of an experiment file: what it is, what it got, what it wants.
+
+msgspec finds what is wrong; its types and bounds say what would be right; this module puts both into the words of the
+person at the bench.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from testbed.scenario import Scenario
+
+__all__ = ["wrong_value"]
+
+_UNITS = {
+    "hz": "hertz",
+    "s": "seconds",
+    "m": "metres",
+    "deg": "degrees",
+    "db": "decibels",
+    "dbm": "dBm",
+    "ppm": "parts per million",
+    "mps": "metres per second",
+    "m2": "square metres",
+}
+
+
+def wrong_value(raw: dict[str, Any]) -> str | None:
+    """Sentence on the first key of ``raw`` that is unknown, missing, or outside its domain; None if there is none."""
+    for keys, value in _leaves(raw, ()):
+        if isinstance(value, float) and not isfinite(value):
+            return f"{_shown(raw, keys)} is {value}, but must be a finite number"
+    try:
+        msgspec.convert(raw, Scenario)
+    except msgspec.ValidationError as error:
+        return _translated(str(error), raw)
+    return None
+
+
+def _leaves(value: Any, keys: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*keys, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*keys, index))
+    else:
+        yield keys, value
+
+
+def _translated(text: str, raw: dict[str, Any]) -> str:
+    """What msgspec found, in the words of the person at the bench."""
+    text, _, path = text.partition(" - at `$")
+    keys = tuple(int(index) if index else name for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path))
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown:
+        known = [field.name for field in _table(keys).fields]
+        close = get_close_matches(unknown[1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        return f"{_shown(raw, (*keys, unknown[1]))} is not a key: {hint}"
+    missing = re.fullmatch(r"Object missing required field `(.*)`", text)
+    if missing:
+        keys = (*keys, missing[1])
+        return f"{_shown(raw, keys)} is missing: give {_wanted(_type_at(keys), keys)}"
+    return f"{_shown(raw, keys)} is {_literal(_value_at(raw, keys))}, but must be {_wanted(_type_at(keys), keys)}"
+
+
+def _shown(raw: dict[str, Any], keys: tuple[str | int, ...]) -> str:
+    """Dotted key; entries of an array of tables are told apart by their name, or their number from 1."""
+    words: list[str] = []
+    owner = ""
+    value: Any = raw
+    for key in keys:
+        if isinstance(key, str):
+            words.append(key)
+            value = value.get(key) if isinstance(value, dict) else None
+            continue
+        value = value[key]
+        if isinstance(value, dict):
+            name = value.get("name")
+            owner = f" of {name!r}" if isinstance(name, str) and name else f" of {words[-1]} {key + 1}"
+        else:
+            words[-1] += f"[{key}]"
+    return ".".join(words) + owner
+
+
+def _value_at(raw: Any, keys: tuple[str | int, ...]) -> Any:
+    for key in keys:
+        raw = raw[key]
+    return raw
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "an array of tables"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    kind = _bare(kind)
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return [_bare(one) for one in kinds if not isinstance(one, inspect.NoneType)]
+
+
+def _type_at(keys: tuple[str | int, ...]) -> inspect.Type:
+    """Declared type of the field at ``keys`` of a scenario."""
+    kind: inspect.Type = inspect.type_info(Scenario)
+    for key in keys:
+        kinds = _alternatives(kind)
+        if isinstance(key, int):
+            kind = next(one.item_type for one in kinds if isinstance(one, inspect.VarTupleType))
+        else:
+            table = next(one for one in kinds if isinstance(one, inspect.StructType))
+            kind = next(field.type for field in table.fields if field.name == key)
+    return kind
+
+
+def _table(keys: tuple[str | int, ...]) -> inspect.StructType:
+    return next(kind for kind in _alternatives(_type_at(keys)) if isinstance(kind, inspect.StructType))
+
+
+def _wanted(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
+    """What a key wants, in words."""
+    return " or ".join(_wanted_one(one, keys) for one in _alternatives(kind))
+
+
+def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
+    name = next(key for key in reversed(keys) if isinstance(key, str))
+    unit = _UNITS.get(name.rsplit("_", 1)[-1]) if "_" in name else None
+    match kind:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number{_range(kind)}"
+        case inspect.FloatType():
+            return f"a number{f' of {unit}' if unit else ''}{_range(kind)}"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(f'"{value}"' for value in kind.values)
+        case inspect.StrType(pattern=None):
+            return "a text in quotes"
+        case inspect.StrType():
+            return "a text of 1 to 40 letters, digits, - and _, beginning with a letter or digit"
+        case inspect.VarTupleType() if isinstance(_bare(kind.item_type), inspect.StructType):
+            return f"one or more [[{'.'.join(key for key in keys if isinstance(key, str))}]] tables"
+        case inspect.VarTupleType() if isinstance(_bare(kind.item_type), inspect.StrType):
+            return "a list of one or more texts"
+        case inspect.VarTupleType():
+            return f"a list of 2 or 3 numbers{f' in {unit}' if unit else ''}"
+        case _:
+            return f"a table [{'.'.join(key for key in keys if isinstance(key, str))}]"
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    bounds = [
+        f"{words} {_number(bound)}"
+        for words, bound in (
+            ("at least", kind.ge),
+            ("greater than", kind.gt),
+            ("at most", kind.le),
+            ("below", kind.lt),
+        )
+        if bound is not None
+    ]
+    return " " + " and ".join(bounds) if bounds else ""
+
+
+def _number(value: float) -> str:
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:g}")
