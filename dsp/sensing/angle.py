@@ -1,0 +1,183 @@
+"""Angle of arrival at a uniform or arbitrary linear array, by MUSIC, with every bearing that fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import ComplexArray, FloatArray
+
+__all__ = ["Angle", "bearing", "covariance", "music", "steering"]
+
+_GRID_PER_BEAM = 16
+"""Samples of the spectrum per beam width before refinement."""
+
+
+@dataclass(frozen=True)
+class Angle:
+    """One arrival at a linear array, which sees only the sine of the bearing."""
+
+    sine: float
+    """Sine of the bearing: direction cosine along the array's axis, the positive axis to heading's left."""
+    sine_std: float
+    """From the Cramér–Rao bound; does not grow towards endfire as the bearing's does."""
+    bearings_rad: tuple[float, ...]
+    """Every bearing that fits, front before back (π − bearing), for each grating lobe of a spacing beyond half a
+    wavelength; (−π, π]. They stay hypotheses until another link removes them."""
+    bearing_std_rad: float
+    """Of each bearing, sine_std/cos; infinite where the arrival is along the array."""
+    sines: tuple[float, ...]
+    """The sine and its grating repetitions."""
+
+
+def steering(sines: FloatArray, positions_m: FloatArray, carrier_hz: float) -> ComplexArray:
+    """Array response exp(+j2π·fc/c·x_a·sine), shape (antenna, sine)."""
+    return np.asarray(
+        np.exp(2j * np.pi * carrier_hz / SPEED_OF_LIGHT_MPS * np.multiply.outer(positions_m, sines)),
+        dtype=np.complex128,
+    )
+
+
+def covariance(snapshots: ComplexArray) -> ComplexArray:
+    """Spatial covariance of snapshots, shape (snapshot, antenna) to (antenna, antenna)."""
+    return np.asarray(np.einsum("na,nb->ab", snapshots, snapshots.conj()) / len(snapshots))
+
+
+def music(spatial: ComplexArray, positions_m: FloatArray, carrier_hz: float, *, sources: int = 1) -> tuple[float, ...]:
+    """Sines of the arrivals by MUSIC: where the array response is most nearly orthogonal to the noise subspace.
+
+    The null spectrum is sampled over one unambiguous period of the sine (grating repetitions left out) and its
+    minima refined by Newton's method. With one source and one snapshot this is the beamformer's maximum, which is
+    the maximum-likelihood estimate.
+
+    Parameters
+    ----------
+    spatial : complex array, shape (antenna, antenna)
+        Covariance, antenna phases calibrated.
+    positions_m : float array, shape (antenna,)
+        Along the array, positive to heading's left.
+    sources : int, 1 ≤ sources < antennas
+
+    Returns
+    -------
+    tuple of float
+        One sine per source, deepest null first, in −1…1; fewer if the spectrum has fewer minima.
+
+    Raises
+    ------
+    ValueError
+        If there are not fewer sources than antennas, or two antennas stand in one place.
+
+    Source: Schmidt 1986.
+    """
+    antennas = len(positions_m)
+    if not 1 <= sources < antennas:
+        raise ValueError(f"{sources} sources need more than {antennas} antennas")
+    spacing = float(np.min(np.diff(np.sort(positions_m))))
+    if spacing <= 0:
+        raise ValueError("two antennas stand in one place")
+    wavelength = SPEED_OF_LIGHT_MPS / carrier_hz
+    _, vectors = np.linalg.eigh(spatial)
+    noise = vectors[:, : antennas - sources]
+    half = min(1.0, 0.5 * wavelength / spacing)
+    aperture = float(np.ptp(positions_m)) / wavelength
+    count = int(np.ceil(2 * half * max(aperture, 0.5) * _GRID_PER_BEAM)) * 2 + 1
+    grid = np.linspace(-half, half, count)
+    null = _null(grid, noise, positions_m, carrier_hz)
+    wraps = half < 1.0 or np.isclose(spacing, 0.5 * wavelength, rtol=1e-9)
+    before = np.roll(null, 1) if wraps else np.r_[np.inf, null[:-1]]
+    after = np.roll(null, -1) if wraps else np.r_[null[1:], np.inf]
+    minima = np.flatnonzero((null <= before) & (null < after))
+    if not minima.size:
+        minima = np.array([int(np.argmin(null))])
+    refined = [_refined(grid[index], grid[1] - grid[0], noise, positions_m, carrier_hz) for index in minima]
+    refined.sort(key=lambda pair: pair[1])
+    return tuple(float(np.clip(sine, -1.0, 1.0)) for sine, _ in refined[:sources])
+
+
+def bearing(
+    amplitudes: ComplexArray,
+    amplitude_std: FloatArray,
+    *,
+    spacing_m: float,
+    carrier_hz: float,
+    calibration: ComplexArray | None = None,
+) -> Angle:
+    """Angle of arrival of one detection from its amplitudes on a uniform array.
+
+    Parameters
+    ----------
+    amplitudes : complex array, shape (antenna,) or (snapshot, antenna)
+        Of one path; several snapshots (cells, slots) share the direction, not the phase.
+    amplitude_std : float array, shape (antenna,)
+        Deviation per real dimension of each antenna's amplitude.
+    spacing_m : float > 0
+        Antenna a stands at a·spacing to heading's left of antenna 0.
+    calibration : complex array, shape (antenna,), optional
+        Response of each receive chain to one wave at broadside; divided out.
+
+    Returns
+    -------
+    Angle
+        Deviation by the bound: sine_std² = 1/(2·Σ_a ρ_a·(2π·fc/c·(x_a − x̄))²) summed over snapshots, ρ_a the
+        antenna's SNR and x̄ their mean weighted with it; for two antennas half a wavelength apart 1/(π√ρ).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two antennas.
+    """
+    snapshots = np.atleast_2d(amplitudes).astype(np.complex128)
+    if snapshots.shape[1] < 2:
+        raise ValueError("an angle needs two antennas")
+    if calibration is not None:
+        snapshots = snapshots / calibration
+        amplitude_std = amplitude_std / np.abs(calibration)
+    positions = spacing_m * np.arange(snapshots.shape[1])
+    (sine,) = music(covariance(snapshots), positions, carrier_hz)
+    snr = np.sum(np.abs(snapshots) ** 2, axis=0) / (2.0 * amplitude_std**2)
+    mean = float(snr @ positions / snr.sum())
+    information = 2.0 * float(snr @ (2.0 * np.pi * carrier_hz / SPEED_OF_LIGHT_MPS * (positions - mean)) ** 2)
+    deviation = 1.0 / np.sqrt(information)
+    period = SPEED_OF_LIGHT_MPS / carrier_hz / spacing_m
+    lobes = np.arange(np.ceil((-1.0 - sine) / period), np.floor((1.0 - sine) / period) + 1)
+    sines = tuple(float(value) for value in sorted(sine + period * lobes, key=lambda value: abs(value - sine)))
+    bearings: list[float] = []
+    for value in sines:
+        front = float(np.arcsin(np.clip(value, -1.0, 1.0)))
+        bearings += [front, float(np.remainder(np.pi - front + np.pi, 2.0 * np.pi) - np.pi)]
+    cosine = float(np.sqrt(max(1.0 - sine**2, 0.0)))
+    return Angle(
+        sine=sine,
+        sine_std=float(deviation),
+        bearings_rad=tuple(bearings),
+        bearing_std_rad=float(deviation / cosine) if cosine > 0 else float("inf"),
+        sines=sines,
+    )
+
+
+def _null(sines: FloatArray, noise: ComplexArray, positions: FloatArray, carrier: float) -> FloatArray:
+    return np.asarray(np.sum(np.abs(noise.conj().T @ steering(sines, positions, carrier)) ** 2, axis=0))
+
+
+def _refined(
+    start: float, step: float, noise: ComplexArray, positions: FloatArray, carrier: float
+) -> tuple[float, float]:
+    """Minimum of the null spectrum near ``start``, and its depth."""
+    projector = noise @ noise.conj().T
+    slope = 2j * np.pi * carrier / SPEED_OF_LIGHT_MPS * positions
+    sine = float(start)
+    for _ in range(20):
+        response = steering(np.array([sine]), positions, carrier)[:, 0]
+        first, second = slope * response, slope**2 * response
+        gradient = 2.0 * float(np.real(first.conj() @ projector @ response))
+        curvature = 2.0 * float(np.real(second.conj() @ projector @ response + first.conj() @ projector @ first))
+        if curvature <= 0:
+            break
+        change = float(np.clip(-gradient / curvature, -step, step))
+        sine += change
+        if abs(change) < 1e-12:
+            break
+    return sine, float(_null(np.array([sine]), noise, positions, carrier)[0])
