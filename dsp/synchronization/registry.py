@@ -1,0 +1,34 @@
+"""Synchronization methods by the name they carry in the experiment file."""
+
+from __future__ import annotations
+
+from dsp.synchronization.base import Method
+from dsp.synchronization.reciprocity import ReciprocityMLE, ReciprocityPencil
+from dsp.synchronization.spectral_correlation import SpectralCorrelation, SpectralCorrelationInterpolated
+
+__all__ = ["METHODS", "method"]
+
+METHODS: dict[str, Method] = {
+    built_in.name: built_in
+    for built_in in (
+        ReciprocityMLE(),
+        ReciprocityPencil(),
+        SpectralCorrelation(),
+        SpectralCorrelationInterpolated(),
+    )
+}
+"""Every method built in, in the order in which reports list them."""
+
+
+def method(name: str) -> Method:
+    """Method of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those there are.
+    """
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise ValueError(f"no synchronization method '{name}': there are {', '.join(METHODS)}") from None
