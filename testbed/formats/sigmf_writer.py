@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.capture import Capture
+from testbed.errors import UserError
 from testbed.formats.sigmf_keys import COLLECTION_SUFFIX, DATA_SUFFIX, EXTENSIONS, META_SUFFIX, SIGMF_VERSION
 
-__all__ = ["RecordingWriter", "write_atomically"]
+__all__ = ["RecordingWriter", "write_atomically", "write_samples"]
 
 _Mark = tuple[int, int, int, Any]  # samples, segments, annotations and running hash up to the last whole round
 _DATATYPES = {np.dtype(np.int16): "ci16_le", np.dtype(np.float32): "cf32_le"}
@@ -67,6 +69,9 @@ class RecordingWriter:
         self._events: list[dict[str, Any]] = []
         self._scene: dict[str, Any] = {}
         self._closed = False
+        if self.collection.exists():
+            raise FileExistsError(f"{self.collection} exists")
+        self._write_collection(finished=False)
 
     @property
     def collection(self) -> Path:
@@ -203,6 +208,58 @@ class RecordingWriter:
         }
         encoded = msgspec.json.format(msgspec.json.encode({"collection": content}), indent=1)
         write_atomically(self.collection, encoded + b"\n")
+
+
+def write_samples(
+    path: Path,
+    samples: NDArray[np.complex64],
+    *,
+    rate_hz: Fraction,
+    carrier_hz: Fraction,
+    description: str,
+    facts: Mapping[str, Any],
+    number: int = 0,
+) -> Path:
+    """Path of the meta file of a cf32_le recording of ``samples``, one channel, one segment of round ``number``.
+
+    ``path`` is the recording's name with or without a SigMF suffix; ``facts`` become ``isac:`` keys.
+
+    Raises
+    ------
+    UserError
+        If a file of that name exists, or its folder does not.
+    """
+    base = path.with_suffix("") if path.suffix in (DATA_SUFFIX, META_SUFFIX) else path
+    data, meta = (base.with_name(base.name + suffix) for suffix in (DATA_SUFFIX, META_SUFFIX))
+    for file in (data, meta):
+        if file.exists():
+            raise UserError(f"{file}: exists; name another file")
+    if not base.parent.is_dir():
+        raise UserError(f"{base.parent}: there is no such folder")
+    content = np.ascontiguousarray(samples, dtype="<c8").tobytes()
+    head = {
+        "core:datatype": "cf32_le",
+        "core:sample_rate": float(rate_hz),
+        "core:version": SIGMF_VERSION,
+        "core:num_channels": 1,
+        "core:description": description,
+        "core:recorder": f"isac-testbed {version('isac-testbed')}",
+        "core:sha512": hashlib.sha512(content).hexdigest(),
+        "core:extensions": EXTENSIONS,
+        **{f"isac:{key}": value for key, value in facts.items()},
+        "isac:rate_hz": str(rate_hz),
+    }
+    segment = {
+        "core:sample_start": 0,
+        "core:frequency": float(carrier_hz),
+        "isac:round": number,
+        "isac:sample_count": len(samples),
+        "isac:carrier_hz": str(carrier_hz),
+    }
+    encoded = msgspec.json.encode({"global": head, "captures": [segment], "annotations": []})
+    write_atomically(data, content)
+    write_atomically(meta, msgspec.json.format(encoded, indent=1) + b"\n")
+    return meta
 
 
 class _Stream:
