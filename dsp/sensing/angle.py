@@ -83,16 +83,17 @@ def music(spatial: ComplexArray, positions_m: FloatArray, carrier_hz: float, *, 
     noise = vectors[:, : antennas - sources]
     half = min(1.0, 0.5 * wavelength / spacing)
     aperture = float(np.ptp(positions_m)) / wavelength
-    count = int(np.ceil(2 * half * max(aperture, 0.5) * _GRID_PER_BEAM)) * 2 + 1
-    grid = np.linspace(-half, half, count)
+    count = int(np.ceil(2 * half * max(aperture, 0.5) * _GRID_PER_BEAM)) * 2
+    # up to half a wavelength and beyond the spectrum is periodic: the last sample would repeat the first
+    periodic = 2.0 * half * spacing >= wavelength * (1.0 - 1e-9)
+    grid = np.linspace(-half, half, count, endpoint=not periodic)
     null = _null(grid, noise, positions_m, carrier_hz)
-    wraps = half < 1.0 or np.isclose(spacing, 0.5 * wavelength, rtol=1e-9)
-    before = np.roll(null, 1) if wraps else np.r_[np.inf, null[:-1]]
-    after = np.roll(null, -1) if wraps else np.r_[null[1:], np.inf]
+    before = np.roll(null, 1) if periodic else np.r_[np.inf, null[:-1]]
+    after = np.roll(null, -1) if periodic else np.r_[null[1:], np.inf]
     minima = np.flatnonzero((null <= before) & (null < after))
     if not minima.size:
         minima = np.array([int(np.argmin(null))])
-    refined = [_refined(grid[index], grid[1] - grid[0], noise, positions_m, carrier_hz) for index in minima]
+    refined = [_refined(float(grid[index]), grid[1] - grid[0], noise, positions_m, carrier_hz) for index in minima]
     refined.sort(key=lambda pair: pair[1])
     return tuple(float(np.clip(sine, -1.0, 1.0)) for sine, _ in refined[:sources])
 
@@ -168,7 +169,7 @@ def _refined(
     """Minimum of the null spectrum near ``start``, and its depth."""
     projector = noise @ noise.conj().T
     slope = 2j * np.pi * carrier / SPEED_OF_LIGHT_MPS * positions
-    sine = float(start)
+    sine = start
     for _ in range(20):
         response = steering(np.array([sine]), positions, carrier)[:, 0]
         first, second = slope * response, slope**2 * response
@@ -176,7 +177,7 @@ def _refined(
         curvature = 2.0 * float(np.real(second.conj() @ projector @ response + first.conj() @ projector @ first))
         if curvature <= 0:
             break
-        change = float(np.clip(-gradient / curvature, -step, step))
+        change = float(np.clip(sine - gradient / curvature, start - step, start + step)) - sine
         sine += change
         if abs(change) < 1e-12:
             break

@@ -160,7 +160,7 @@ def cfar(
     region = training or Training()
     if region.reach[0] < region.guard[0] or region.reach[1] < region.guard[1] or region.reach == region.guard:
         raise ValueError(f"training cells must reach beyond the guard: {region}")
-    power = found.power
+    power: NDArray[np.float64] = np.ascontiguousarray(found.power, dtype=np.float64)
     usable = np.broadcast_to((found.usable >= _MIN_USABLE)[:, None], power.shape)
     usable = np.ascontiguousarray(usable if candidates is None else usable & candidates)
     sums, counts = np.empty(power.shape), np.empty(power.shape, np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Search:
     delay_padding: int = 3
     doppler_padding: int = 3
     taper: Taper = Taper.KAISER_2
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
     max_paths: int = 16
     doppler_rate_std_hz_per_s: float = 50.0
     """Prior deviation of a path's Doppler rate: 2v²/(R·wavelength), 50 Hz/s for 10 m/s at 30 m and 2.4 GHz."""

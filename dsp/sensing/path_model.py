@@ -144,11 +144,11 @@ class PathModel:
             gradient += (np.real(gains.conj() * residual[:, antenna]) * (2.0 / noise)).reshape(3, paths).T
             gain += float(np.real(matched[:paths, antenna].conj() @ amplitudes[:, antenna])) / noise
         prior = (unit[2] / self._rate_std) ** 2
-        fisher = fisher.reshape(3 * paths, 3 * paths)
-        fisher[2::3, 2::3] += prior * np.eye(paths)
+        information = fisher.reshape(3 * paths, 3 * paths)
+        information[2::3, 2::3] += prior * np.eye(paths)
         rate = parameters[:, 2] / unit[2]
         gradient[:, 2] -= prior * rate
         gain -= 0.5 * prior * float(rate @ rate)
         # a path so weak that it carries no information must not make the matrix singular
-        fisher += 1e-12 * np.trace(fisher) / (3 * paths) * np.eye(3 * paths)
-        return fisher, gradient.ravel(), amplitudes.T, np.real(np.diag(inner)), gain
+        information += 1e-12 * np.trace(information) / (3 * paths) * np.eye(3 * paths)
+        return information, gradient.ravel(), amplitudes.T, np.real(np.diag(inner)), gain
