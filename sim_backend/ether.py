@@ -1,0 +1,225 @@
+"""The ether: radios attach, transmit and receive in one virtual time that waits for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from threading import Condition
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_backend.randomness import generator
+from sim_backend.world import Burst, Rendered, Request, World, WorldSpec
+
+__all__ = ["Ether", "EtherError", "Reception"]
+
+BEGIN_S = Fraction(1)
+"""True time of the first batch: late enough that no start and no delay reaches before the world's beginning."""
+
+
+class EtherError(RuntimeError):
+    """The radio is not, or no longer, attached; the text says which."""
+
+
+@dataclass(frozen=True)
+class Reception:
+    """What a radio recorded in one batch."""
+
+    rendered: Rendered
+    first_tick: int
+    """On the device's counter, which starts at zero with the stream unless the device has time stamps."""
+    stream: int
+    """How often this node's stream has been started before."""
+    batch: int
+    departures: list[tuple[int, float]]
+    """(tick, fraction) on the device's counter of each burst transmitted; empty without time stamps."""
+
+
+@dataclass
+class _Attached:
+    """A radio in the ether."""
+
+    stream: int
+    latency: int
+    """Samples by which transmissions start late, unknown to the node."""
+    origin: int | None = None
+    """Tick of the node's clock at which its counter started."""
+    queue: list[tuple[NDArray[np.complex64], int]] = field(default_factory=list)
+    wanted: int | None = None
+    """Samples asked for and not yet rendered."""
+    result: Reception | Exception | None = None
+    stalled: bool = False
+    """Did not ask in time for an earlier batch: not waited for until it asks again."""
+
+
+class Ether:
+    """World in which radios of several threads meet, batch by batch.
+
+    A batch is rendered when every attached radio has asked to receive; asking declares that all that it transmits
+    meanwhile has been queued. A radio that does not ask within ``stall_timeout_s`` of wall time is left out.
+    Batches follow each other every ``round_period_s`` of true time, or later if they last longer. Within a batch
+    each node starts at a random true time, uniform within ``start_spread_s`` of the batch.
+    """
+
+    def __init__(
+        self,
+        spec: WorldSpec,
+        *,
+        start_spread_s: float = 5e-3,
+        round_period_s: float = 0.5,
+        stall_timeout_s: float = 3.0,
+    ) -> None:
+        if not 0.0 <= start_spread_s < 0.5:
+            raise ValueError(f"start spread must be less than half a second, got {start_spread_s}")
+        if round_period_s <= 0 or stall_timeout_s <= 0:
+            raise ValueError("round period and stall timeout must be positive")
+        self.world = World(spec)
+        self._spread = Fraction(start_spread_s)
+        self._period = Fraction(round_period_s)
+        self._timeout = stall_timeout_s
+        self._radios: dict[str, _Attached] = {}
+        self._streams: dict[str, int] = {}
+        self._batch = 0
+        self._time = BEGIN_S
+        self._waiting_since: float | None = None
+        self._change = Condition()
+
+    def attach(self, node: str) -> int:
+        """Start a node's stream anew; returns the stream's number.
+
+        Raises
+        ------
+        EtherError
+            If there is no such node, or it is attached already.
+        """
+        with self._change:
+            if node not in self.world.nodes:
+                raise EtherError(f"there is no node '{node}': {', '.join(self.world.nodes)}")
+            if node in self._radios:
+                raise EtherError(f"'{node}' is attached already")
+            stream = self._streams.get(node, 0)
+            self._streams[node] = stream + 1
+            front = self.world.nodes[node].front_end
+            latency = 0
+            if not front.time_stamps and front.start_latency_samples:
+                random = generator(self.world.spec.seed, node, "start latency", stream)
+                latency = int(random.integers(front.start_latency_samples, endpoint=True))
+            self._radios[node] = _Attached(stream, latency)
+            return stream
+
+    def detach(self, node: str) -> None:
+        """Take a node out; nobody waits for it any more. Detaching twice is harmless."""
+        with self._change:
+            self._radios.pop(node, None)
+            self._change.notify_all()
+
+    def transmit(self, node: str, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
+        """Queue samples to leave ``offset_samples`` after the first sample of the node's next reception.
+
+        Raises
+        ------
+        EtherError
+            If the node is not attached.
+        ValueError
+            If the offset is negative, or the samples exceed full scale.
+        """
+        values = np.asarray(samples, dtype=np.complex64)
+        if offset_samples < 0:
+            raise ValueError(f"'{node}' wants to transmit {-offset_samples} samples before it starts to receive")
+        if values.size and float(np.max(np.abs(values))) > 1.0 + 1e-6:
+            raise ValueError(f"samples of '{node}' exceed full scale: peak {float(np.max(np.abs(values))):.3f}")
+        with self._change:
+            self._radio(node).queue.append((values, offset_samples))
+
+    def receive(self, node: str, samples: int) -> Reception:
+        """Next stretch of a node; blocks until its batch is rendered.
+
+        Raises
+        ------
+        EtherError
+            If the node is not attached, is detached meanwhile, or waits for another reception already.
+        ValueError
+            If no samples are asked for.
+        """
+        if samples < 1:
+            raise ValueError(f"'{node}' asks for {samples} samples")
+        with self._change:
+            radio = self._radio(node)
+            if radio.wanted is not None or radio.result is not None:
+                raise EtherError(f"'{node}' waits for another reception already")
+            radio.wanted, radio.stalled = samples, False
+            if self._waiting_since is None:
+                self._waiting_since = monotonic()
+            self._change.notify_all()
+            while radio.result is None:
+                if self._radios.get(node) is not radio:
+                    raise EtherError(f"'{node}' was detached while it waited")
+                self._render_if_due()
+                if radio.result is None:
+                    left = self._timeout - (monotonic() - (self._waiting_since or monotonic()))
+                    self._change.wait(max(left, 0.0) + 1e-3)
+            result, radio.result = radio.result, None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    # -- behind the lock --------------------------------------------------------------------------------------
+
+    def _radio(self, node: str) -> _Attached:
+        if node not in self._radios:
+            raise EtherError(f"'{node}' is not attached")
+        return self._radios[node]
+
+    def _render_if_due(self) -> None:
+        missing = [radio for radio in self._radios.values() if radio.wanted is None and not radio.stalled]
+        overdue = self._waiting_since is not None and monotonic() - self._waiting_since >= self._timeout
+        if missing and not overdue:
+            return
+        for radio in missing:
+            radio.stalled = True
+        self._render()
+        self._waiting_since = None
+        self._change.notify_all()
+
+    def _render(self) -> None:
+        """Render the batch for all who asked, and move on to the next."""
+        asking = {name: radio for name, radio in self._radios.items() if radio.wanted is not None}
+        requests: dict[str, Request] = {}
+        bursts: dict[str, list[Burst]] = {}
+        for name, radio in asking.items():
+            first = self.world.tick_at(name, self._start(name))
+            radio.origin = first if radio.origin is None else radio.origin
+            requests[name] = Request(first, radio.wanted or 0, self._batch, radio.stream)
+            bursts[name] = [
+                Burst(first + offset + radio.latency, 0.0, values, radio.stream) for values, offset in radio.queue
+            ]
+        try:
+            rendered: dict[str, Rendered] = self.world.render(bursts, requests)
+        except Exception as error:  # the batch is lost for all, and each is told why in its own thread
+            for radio in asking.values():
+                radio.result = error
+        else:
+            for name, radio in asking.items():
+                radio.result = self._reception(name, radio, requests[name], bursts[name], rendered[name])
+        longest = max(Fraction(radio.wanted or 0) / self.world.nodes[name].rate_hz for name, radio in asking.items())
+        for radio in asking.values():
+            radio.wanted = None
+            radio.queue.clear()
+        self._time += max(self._period, Fraction(ceil((longest + 2 * self._spread) * 1000 + 1), 1000))
+        self._batch += 1
+
+    def _start(self, node: str) -> Fraction:
+        """True time at which a node starts to record in this batch."""
+        share = generator(self.world.spec.seed, node, "start", self._batch).uniform(-1.0, 1.0)
+        return self._time + self._spread * Fraction(share)
+
+    def _reception(
+        self, name: str, radio: _Attached, request: Request, bursts: list[Burst], rendered: Rendered
+    ) -> Reception:
+        stamps = self.world.nodes[name].front_end.time_stamps
+        origin = 0 if stamps else radio.origin or 0
+        departures = [(burst.start_tick, burst.start_fraction) for burst in bursts] if stamps else []
+        return Reception(rendered, request.first_tick - origin, radio.stream, self._batch, departures)
