@@ -191,7 +191,10 @@ class Ether:
         bursts: dict[str, list[Burst]] = {}
         for name, radio in asking.items():
             first = self.world.tick_at(name, self._start(name))
-            radio.origin = first if radio.origin is None else radio.origin
+            if radio.origin is None:
+                # A device with time stamps counts from when it was switched on, at the world's beginning at the latest.
+                stamps = self.world.nodes[name].front_end.time_stamps
+                radio.origin = min(0, self.world.tick_at(name, Fraction(0))) if stamps else first
             requests[name] = Request(first, radio.wanted or 0, self._batch, radio.stream)
             bursts[name] = [
                 Burst(first + offset + radio.latency, 0.0, values, radio.stream) for values, offset in radio.queue
@@ -220,6 +223,6 @@ class Ether:
         self, name: str, radio: _Attached, request: Request, bursts: list[Burst], rendered: Rendered
     ) -> Reception:
         stamps = self.world.nodes[name].front_end.time_stamps
-        origin = 0 if stamps else radio.origin or 0
-        departures = [(burst.start_tick, burst.start_fraction) for burst in bursts] if stamps else []
+        origin = radio.origin or 0
+        departures = [(burst.start_tick - origin, burst.start_fraction) for burst in bursts] if stamps else []
         return Reception(rendered, request.first_tick - origin, radio.stream, self._batch, departures)
