@@ -1,0 +1,43 @@
+"""`isac report`: the page of a run, made anew from what the run kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command(name="report")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the printed figures there, too.")
+def command(folder: Path, json_path: Path | None) -> None:
+    """Write report.html and figures/ of the run in FOLDER anew, and print the verdict."""
+    from rich.console import Console
+
+    from testbed.report.comparison import bench_rows
+    from testbed.report.page import write_report
+    from testbed.report.run_data import read_run
+    from testbed.report.summary import summarize
+    from testbed.report.verdict import judge
+
+    path = write_report(folder)
+    run = read_run(folder)
+    summary = summarize(run)
+    verdict = judge(summary)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{verdict.word}. {verdict.sentence}")
+    for card in verdict.cards:
+        console.print(f"  {card.title:<18} {card.value:<16} {card.note}")
+    console.print(f"Report: {path}")
+    if json_path is not None:
+        document = {
+            "run": str(folder),
+            "state": verdict.state.value,
+            "verdict": verdict.sentence,
+            "environment": run.results.get("environment"),
+            "rows": bench_rows(run, summary),
+        }
+        json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

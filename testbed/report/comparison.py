@@ -1,0 +1,151 @@
+"""Runs side by side: the figures of each, in rows of the shape that benches write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.report.run_data import RunData
+from testbed.report.style import metres, quantity
+from testbed.report.summary import RunSummary, Spread
+from testbed.report.verdict import error_rate_text
+
+__all__ = ["Line", "bench_rows", "lines"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure over all runs."""
+
+    group: str
+    name: str
+    cells: tuple[str, ...]
+
+
+def _row(run: RunData, method: str | None, metric: str, unit: str, value: float | None, **rest: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "scenario": run.name,
+        "method": method,
+        "parameters": {},
+        "metric": metric,
+        "unit": unit,
+        "value": value,
+        "bound": None,
+        "ratio": None,
+        "trials": None,
+        "standard_error": None,
+    }
+    return row | rest
+
+
+def _spread_rows(run: RunData, method: str, name: str, unit: str, spread: Spread) -> list[dict[str, Any]]:
+    parameters = {"against": "truth" if spread.against_truth else "fitted line"}
+    rmse = _row(
+        run,
+        method,
+        f"{name}_rmse",
+        unit,
+        spread.rmse,
+        parameters=parameters,
+        bound=spread.predicted,
+        ratio=spread.ratio,
+        trials=spread.trials,
+        standard_error=spread.standard_error,
+    )
+    bias = _row(
+        run,
+        method,
+        f"{name}_bias",
+        unit,
+        spread.bias,
+        parameters=parameters,
+        trials=spread.trials,
+        standard_error=spread.rmse / spread.trials**0.5,
+    )
+    return [rmse] if spread.bias is None else [rmse, bias]
+
+
+def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
+    """Figures of ``run`` as rows {scenario, method, parameters, metric, unit, value, bound, ratio, trials, …}."""
+    rows: list[dict[str, Any]] = []
+    for method in summary.methods:
+        rows.append(_row(run, method.method, "valid_share", "1", method.valid / method.rows, trials=method.rows))
+        if method.to is not None:
+            rows += _spread_rows(run, method.method, "to", "s", method.to)
+        if method.cfo is not None:
+            rows += _spread_rows(run, method.method, "cfo", "Hz", method.cfo)
+    for target in summary.targets:
+        parameters = {"target": target.name}
+        if target.rounds:
+            share = target.found / target.rounds
+            rows.append(_row(run, None, "found_share", "1", share, parameters=parameters, trials=target.rounds))
+        for metric, unit, value in (
+            ("range_rmse", "m", target.range_rmse_m),
+            ("velocity_rmse", "m/s", target.velocity_rmse_mps),
+            ("position_rmse", "m", target.position_rmse_m),
+        ):
+            if value is not None:
+                rows.append(_row(run, None, metric, unit, value, parameters=parameters))
+    total = summary.payload_total
+    if total is not None:
+        rows.append(_row(run, None, "bit_error_rate", "1", total.error_rate, trials=total.bits))
+        rows.append(_row(run, None, "evm", "dB", total.evm_db))
+        rows.append(_row(run, None, "frames_lost", "1", float(total.frames_lost), trials=total.frames))
+    rows.append(_row(run, None, "rounds_complete", "1", float(summary.rounds_finished), trials=summary.rounds))
+    rows.append(_row(run, None, "samples_lost", "1", float(summary.samples_lost)))
+    rows.append(_row(run, None, "processing_time", "s", summary.seconds))
+    return rows
+
+
+def _spread_text(spread: Spread | None, base: str) -> str:
+    if spread is None:
+        return "–"
+    ratio = "" if spread.ratio is None else f" ({spread.ratio:.2f}×)"
+    return f"{quantity(spread.rmse, base)} ± {quantity(spread.standard_error, base, digits=2)}{ratio}"
+
+
+def _per_run(summaries: list[RunSummary], make: Any) -> tuple[str, ...]:
+    return tuple(str(make(summary)) for summary in summaries)
+
+
+def _method_lines(summaries: list[RunSummary]) -> list[Line]:
+    found: list[Line] = []
+    for name in dict.fromkeys(m.method for s in summaries for m in s.methods):
+        ran = [next((m for m in s.methods if m.method == name), None) for s in summaries]
+        found.append(Line(name, "valid", tuple("–" if m is None else f"{m.valid} of {m.rows}" for m in ran)))
+        if any(m is not None and m.to is not None for m in ran):
+            found.append(Line(name, "TO RMSE", tuple("–" if m is None else _spread_text(m.to, "s") for m in ran)))
+        if any(m is not None and m.cfo is not None for m in ran):
+            found.append(Line(name, "CFO RMSE", tuple("–" if m is None else _spread_text(m.cfo, "Hz") for m in ran)))
+    return found
+
+
+def _target_lines(summaries: list[RunSummary]) -> list[Line]:
+    found: list[Line] = []
+    for name in dict.fromkeys(t.name for s in summaries for t in s.targets):
+        seen = [next((t for t in s.targets if t.name == name), None) for s in summaries]
+        of = tuple("–" if t is None else f"{t.found}" + (f" of {t.rounds}" if t.rounds else "") for t in seen)
+        found.append(Line(name, "rounds found", of))
+        found.append(Line(name, "range RMSE", tuple("–" if t is None else metres(t.range_rmse_m) for t in seen)))
+        found.append(Line(name, "position RMSE", tuple("–" if t is None else metres(t.position_rmse_m) for t in seen)))
+    return found
+
+
+def lines(summaries: list[RunSummary]) -> list[Line]:
+    """The figures of all runs, one line a figure; an en dash where a run has none."""
+    totals = [s.payload_total for s in summaries]
+    return [
+        Line("run", "rounds complete", _per_run(summaries, lambda s: f"{s.rounds_finished} of {s.rounds}")),
+        *_method_lines(summaries),
+        *_target_lines(summaries),
+        Line("payload", "bit error rate", tuple("–" if p is None else error_rate_text(p) for p in totals)),
+        Line(
+            "payload",
+            "EVM",
+            tuple("–" if p is None or p.evm_db is None else f"{p.evm_db:.1f} dB".replace("-", "−") for p in totals),
+        ),
+        Line("payload", "frames lost", tuple("–" if p is None else str(p.frames_lost) for p in totals)),
+        Line("losses", "samples lost", _per_run(summaries, lambda s: s.samples_lost)),
+        Line("losses", "events", _per_run(summaries, lambda s: s.events)),
+        Line("time", "all stages", _per_run(summaries, lambda s: quantity(s.seconds, "s"))),
+    ]

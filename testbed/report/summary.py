@@ -1,0 +1,324 @@
+"""The figures by which a run is judged, drawn from its results; shown first on the page and compared between runs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.report.run_data import Row, RunData, epoch_seconds, link_name
+from testbed.report.style import LIGHT_SPEED
+
+__all__ = [
+    "KEYS",
+    "MethodFigures",
+    "PayloadFigures",
+    "Quantity",
+    "RunSummary",
+    "Spread",
+    "TargetFigures",
+    "mean_power_db",
+    "residuals",
+    "summarize",
+]
+
+FloatArray = NDArray[np.float64]
+Quantity = Literal["to", "cfo"]
+
+KEYS: dict[Quantity, tuple[str, str, str]] = {
+    "to": ("to_s", "to_error_s", "to_std_s"),
+    "cfo": ("cfo_hz", "cfo_error_hz", "cfo_std_hz"),
+}
+"""Fields of a link's row that hold the estimate, its error and its predicted deviation."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far estimates lie from the truth, or from a straight line over the rounds where nobody knows the truth."""
+
+    rmse: float
+    bias: float | None
+    """Mean error of each pair's first direction, the second one's turned round; None against a fitted line."""
+    predicted: float | None
+    """Root mean square of the standard deviations that the bound predicted; None if none was given."""
+    trials: int
+    """Independent ones: the two directions of a pair in one round share their measurement and count once."""
+    against_truth: bool
+
+    @property
+    def ratio(self) -> float | None:
+        """RMSE over prediction."""
+        return self.rmse / self.predicted if self.predicted else None
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the RMSE for Gaussian errors."""
+        return self.rmse / math.sqrt(2 * self.trials)
+
+    @property
+    def as_predicted(self) -> bool | None:
+        """Whether so large an RMSE would come about by chance in more than one run of a hundred.
+
+        Upper limit of chi-squared over its degrees of freedom by Wilson and Hilferty's cube.
+        """
+        if self.ratio is None:
+            return None
+        part = 2 / (9 * self.trials)
+        return self.ratio**2 <= (1 - part + 2.326 * math.sqrt(part)) ** 3
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """One method over all links and rounds."""
+
+    method: str
+    rows: int
+    valid: int
+    to: Spread | None
+    cfo: Spread | None
+    reasons: tuple[tuple[str, int], ...]
+    """Why rows are invalid or give no offset, with their number, most frequent first."""
+
+    @property
+    def gives_offsets(self) -> bool:
+        """Whether the method gave a clock offset at all."""
+        return self.to is not None or self.cfo is not None
+
+
+@dataclass(frozen=True)
+class TargetFigures:
+    """One target over all rounds."""
+
+    name: str
+    rounds: int | None
+    """Rounds in which it was there; None where nobody knows."""
+    found: int
+    """Rounds in which at least one link detected it."""
+    range_rmse_m: float | None
+    """Of the bistatic range, over its detections on all links."""
+    velocity_rmse_mps: float | None
+    position_rmse_m: float | None
+    moving: bool
+
+
+@dataclass(frozen=True)
+class PayloadFigures:
+    """Payload of one link over all rounds, or of all links."""
+
+    link: str
+    bits: int
+    bit_errors: int | None
+    """None where the sent bits are not known."""
+    frames: int | None
+    frames_lost: int
+    evm_db: float | None
+
+    @property
+    def error_rate(self) -> float | None:
+        """Bit errors over bits."""
+        return self.bit_errors / self.bits if self.bits and self.bit_errors is not None else None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything the verdict is read from."""
+
+    name: str
+    methods: tuple[MethodFigures, ...]
+    targets: tuple[TargetFigures, ...]
+    unnamed_detections: int
+    payload: tuple[PayloadFigures, ...]
+    rounds: int
+    rounds_finished: int
+    samples_lost: int
+    losses: int
+    events: int
+    seconds: float | None
+    has_truth: bool
+
+    @cached_property
+    def headline(self) -> MethodFigures | None:
+        """`auto` where it ran, else the method with the smallest predicted TO deviation among those mostly valid.
+
+        Ties go to the one named first in the experiment. The actual errors have no say in the choice.
+        """
+        usable = [m for m in self.methods if m.to is not None]
+        for method in usable:
+            if method.method == "auto":
+                return method
+        mostly = [m for m in usable if 2 * m.valid >= m.rows] or usable
+        return min(mostly, key=lambda m: m.to.predicted if m.to and m.to.predicted else math.inf, default=None)
+
+    @property
+    def payload_total(self) -> PayloadFigures | None:
+        """All links together; the EVM is averaged as power."""
+        if not self.payload:
+            return None
+        errors = [p.bit_errors for p in self.payload]
+        frames = [p.frames for p in self.payload]
+        return PayloadFigures(
+            "all links",
+            sum(p.bits for p in self.payload),
+            None if None in errors else sum(e for e in errors if e is not None),
+            None if None in frames else sum(f for f in frames if f is not None),
+            sum(p.frames_lost for p in self.payload),
+            mean_power_db([p.evm_db for p in self.payload]),
+        )
+
+
+def mean_power_db(values_db: list[float | None]) -> float | None:
+    """Mean of powers given in decibels; None if there are none."""
+    powers = [10 ** (v / 10) for v in values_db if v is not None]
+    return 10 * math.log10(sum(powers) / len(powers)) if powers else None
+
+
+def residuals(rows: list[Row], quantity: Quantity, *, truth: bool) -> FloatArray:
+    """Errors of one link's rows against truth, or what a straight line over the epochs leaves; NaN where none.
+
+    The line is fitted to the valid rows and needs three of them. Whole seconds are taken off first, so that the
+    fit keeps its picoseconds.
+    """
+    key, error_key, _ = KEYS[quantity]
+    if truth:
+        return np.array([np.nan if row.get(error_key) is None else row[error_key] for row in rows], dtype=np.float64)
+    values = np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=np.float64)
+    use = np.isfinite(values) & np.array([bool(row["valid"]) for row in rows], dtype=bool)
+    if np.count_nonzero(use) < 3:
+        return np.full(len(rows), np.nan)
+    time = _epochs(rows)
+    values = values - values[use][0]
+    time = (time - time[use].mean()) / max(float(np.ptp(time[use])), 1e-12)
+    slope, level = np.polyfit(time[use], values[use], 1)
+    fitted: FloatArray = values - (slope * time + level)
+    return fitted
+
+
+def _epochs(rows: list[Row]) -> FloatArray:
+    """Seconds of the rows' epochs; their rounds where an epoch is missing, since a line fits either."""
+    epochs: list[Row] = [row["epoch"] for row in rows if row.get("epoch") is not None]
+    if len(epochs) < len(rows) or len({epoch["clock"] for epoch in epochs}) > 1:
+        return np.array([float(row["round"]) for row in rows])
+    return np.array([epoch_seconds(epoch, epochs[0]) for epoch in epochs])
+
+
+def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
+    errors: list[float] = []
+    signed: list[float] = []
+    stds: list[float] = []
+    trials: set[tuple[frozenset[str], int]] = set()
+    fits = 0
+    for link in run.links:
+        rows = run.link_rows(link, method)
+        left = residuals(rows, quantity, truth=run.has_truth)
+        receiver, _, transmitter = link.partition(" ← ")
+        back = f"{transmitter} ← {receiver}"
+        reverse = run.links.index(back) if back in run.links else len(run.links)
+        used = [(row, e) for row, e in zip(rows, left, strict=True) if row["valid"] and math.isfinite(e)]
+        fits += bool(used)
+        for row, error in used:
+            errors.append(float(error))
+            trials.add((frozenset((row["receiver"], row["transmitter"])), int(row["round"])))
+            # Offsets are antisymmetric: the mean over both directions would hide any bias.
+            signed.append(float(error) if run.links.index(link) <= reverse else -float(error))
+            if row.get(KEYS[quantity][2]) is not None:
+                stds.append(float(row[KEYS[quantity][2]]))
+    # A straight line takes two freedoms of each fit; what is left over is scaled up to stay a deviation.
+    freedom = len(errors) - (0 if run.has_truth else 2 * fits)
+    if freedom <= 0:
+        return None
+    rmse = math.sqrt(sum(e * e for e in errors) / freedom)
+    predicted = math.sqrt(sum(s * s for s in stds) / len(stds)) if stds else None
+    independent = max(1, round(len(trials) * freedom / len(errors)))
+    return Spread(rmse, sum(signed) / len(signed) if run.has_truth else None, predicted, independent, run.has_truth)
+
+
+def _method(run: RunData, method: str) -> MethodFigures:
+    rows = [row for row in run.rows("links") if row["method"] == method]
+    silent = [row for row in rows if not row["valid"] or row.get("to_s") is None]
+    reasons = Counter(str(row.get("reason") or "no reason given") for row in silent)
+    return MethodFigures(
+        method,
+        len(rows),
+        sum(bool(row["valid"]) for row in rows),
+        _spread(run, method, "to"),
+        _spread(run, method, "cfo"),
+        tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def _rms(values: list[float]) -> float | None:
+    return math.sqrt(sum(v * v for v in values) / len(values)) if values else None
+
+
+def _target(run: RunData, name: str) -> TargetFigures:
+    carrier = float(run.scenario.get("waveform", {}).get("carrier_hz") or math.nan)
+    truth = {(link_name(t), int(t["round"])): t for t in run.true_targets if t["name"] == name}
+    found = [row for row in run.rows("detections") if row.get("target") == name]
+    ranges: list[float] = []
+    velocities: list[float] = []
+    for row in found:
+        true = truth.get((link_name(row), int(row["round"])))
+        if true is None or row["reference"] != "absolute":
+            continue
+        if row.get("delay_s") is not None:
+            ranges.append(LIGHT_SPEED * (row["delay_s"] - true["delay_s"]))
+        if row.get("doppler_hz") is not None and math.isfinite(carrier):
+            velocities.append(LIGHT_SPEED / carrier * (row["doppler_hz"] - true["doppler_hz"]))
+    misses = [
+        float(p["error_m"]) for p in run.rows("positions") if p.get("target") == name and p["error_m"] is not None
+    ]
+    present = {round_index for _, round_index in truth}
+    moving = any(abs(t["doppler_hz"]) > 1e-6 for t in truth.values()) or not truth
+    return TargetFigures(
+        name,
+        len(present) or None,
+        len({int(row["round"]) for row in found}),
+        _rms(ranges),
+        _rms(velocities),
+        _rms(misses),
+        moving,
+    )
+
+
+def _payload(run: RunData, link: str) -> PayloadFigures:
+    rows = [row for row in run.rows("payload") if link_name(row) == link]
+    known = [row["bit_errors"] for row in rows if row.get("bit_errors") is not None]
+    frames = [row["frames"] for row in rows if row.get("frames") is not None]
+    return PayloadFigures(
+        link,
+        sum(int(row.get("bits") or 0) for row in rows),
+        sum(known) if known else None,
+        sum(frames) if frames else None,
+        sum(int(row.get("frames_lost") or 0) for row in rows),
+        mean_power_db([row.get("evm_db") for row in rows]),
+    )
+
+
+def summarize(run: RunData) -> RunSummary:
+    """The figures by which ``run`` is judged."""
+    detections = run.rows("detections")
+    named = [str(row["target"]) for row in detections if row.get("target")]
+    names = dict.fromkeys([*(str(t["name"]) for t in run.true_targets), *named])
+    targets = sorted((_target(run, name) for name in names), key=lambda t: not t.moving)
+    rounds = run.rows("rounds")
+    timing = run.results.get("timing") or {}
+    heard = dict.fromkeys(link_name(row) for row in run.rows("payload"))
+    return RunSummary(
+        name=run.name,
+        methods=tuple(_method(run, method) for method in run.methods),
+        targets=tuple(targets),
+        unnamed_detections=sum(not row.get("target") for row in detections),
+        payload=tuple(_payload(run, link) for link in heard),
+        rounds=len(rounds) or int(run.scenario.get("experiment", {}).get("rounds") or 0),
+        rounds_finished=sum(row["status"] == "complete" for row in rounds),
+        samples_lost=sum(int(row["samples"]) for row in run.rows("losses")),
+        losses=len(run.rows("losses")),
+        events=len(run.rows("events")),
+        seconds=sum(timing.values()) if timing else None,
+        has_truth=run.has_truth,
+    )
