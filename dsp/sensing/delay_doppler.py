@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
@@ -175,11 +175,6 @@ def delay_doppler(
         slow_weights=over_time**2 * weight,
         time_s=time,
     )
-
-
-def shifted(found: DelayDopplerMap, delay_s: float) -> DelayDopplerMap:
-    """The same map with another delay origin, e.g. minus the baseline for display."""
-    return replace(found, delay_s=found.delay_s + delay_s)
 
 
 def _delay_profile(

@@ -83,7 +83,14 @@ class Detections:
     """Shape (antenna, path), for `PathModel`."""
 
 
-def detect(csi: ChannelState, search: Search, *, delay_origin_s: float = 0.0) -> Detections:
+def detect(
+    csi: ChannelState,
+    search: Search,
+    *,
+    delay_origin_s: float = 0.0,
+    referenced: bool = True,
+    initial: FloatArray | None = None,
+) -> Detections:
     """Moving paths of one slot, strongest first, each cancelled before the next is looked for.
 
     The strongest cell above its CFAR threshold starts a path; all paths found so far are refined jointly on the
@@ -99,6 +106,11 @@ def detect(csi: ChannelState, search: Search, *, delay_origin_s: float = 0.0) ->
     search : Search
     delay_origin_s : float
         Added to residual delays to make them absolute.
+    referenced : bool
+        Whether the symbols' common phase was referred to the static channel: the model then knows what that does
+        to a mover.
+    initial : float array, shape (path, 3), optional
+        Paths to start from: residual delay, Doppler, Doppler rate, from an earlier search of the same slot.
 
     Raises
     ------
@@ -109,10 +121,19 @@ def detect(csi: ChannelState, search: Search, *, delay_origin_s: float = 0.0) ->
     cleaned = csi
     if search.remove_clutter:
         cleaned, clutter = remove_static(csi)
-    model = PathModel(cleaned, static_removed=search.remove_clutter, rate_std_hz_per_s=search.doppler_rate_std_hz_per_s)
+    model = PathModel(
+        cleaned,
+        static=None if clutter is None else clutter.static,
+        referenced=referenced,
+        rate_std_hz_per_s=search.doppler_rate_std_hz_per_s,
+    )
+    cleaned = replace(cleaned, values=model.values.astype(csi.values.dtype))
     first = current = _map(cleaned, search, delay_origin_s)
     allowed = np.ones(first.power.shape, dtype=bool)
     fit: PathFit | None = None
+    if initial is not None and len(initial):
+        fit = model.fit(initial)
+        current = _map(_without(cleaned, model.contribution(fit)), search, delay_origin_s)
     while True:
         decision = cfar(current, false_alarm_rate=search.false_alarm_rate, training=search.training, candidates=allowed)
         if not decision.exceeds.any() or (fit is not None and len(fit.parameters) >= search.max_paths):

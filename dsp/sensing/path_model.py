@@ -8,10 +8,12 @@ import numpy as np
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 
-__all__ = ["PathFit", "PathModel"]
+__all__ = ["PathFit", "PathModel", "unit_paths"]
 
 _RATE_LIMIT = 4.0
 """Largest Doppler rate a step may reach, in its prior deviations."""
+_POWERS = (0, 0, 1, 2)
+"""Power of slow time in a path's value and in its derivatives after delay, Doppler and Doppler rate."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class PathFit:
     parameters: FloatArray
     """Delay (s), Doppler (Hz) and Doppler rate (Hz/s) at the slot's mean time, shape (path, 3)."""
     covariance: FloatArray
-    """Inverse Fisher information, shape (path, 3, 3): all other paths, amplitudes and the static channel unknown."""
+    """Inverse Fisher information, shape (path, 3, 3): all other paths, amplitudes, the static channel and the
+    symbols' common phases unknown."""
     amplitudes: ComplexArray
     """Shape (antenna, path); phase at the slot's mean time and baseband frequency zero."""
     energy: FloatArray
@@ -30,125 +33,213 @@ class PathFit:
     """Log-likelihood over no paths at all."""
 
 
+@dataclass(frozen=True)
+class _Normal:
+    """Normal equations at one set of parameters, in resolution cells."""
+
+    fisher: FloatArray
+    gradient: FloatArray
+    amplitudes: ComplexArray
+    energy: FloatArray
+    gain: float
+
+
+def unit_paths(parameters: FloatArray, *, time: FloatArray, frequency: FloatArray, carrier_hz: float) -> ComplexArray:
+    """Unit-amplitude paths, shape (path, symbol, subcarrier), from delay, Doppler, Doppler rate (path, 3) at time 0.
+
+    exp(−j2πfτ)·exp(j2π(1 + f/fc)(νt + ½rt²)): Doppler is the delay changing, for carrier and envelope alike.
+    Subcarriers on one raster, gaps allowed.
+    """
+    from dsp.kernels.path_model import _signals
+
+    step = float(np.min(np.diff(frequency)))
+    bins = np.rint((frequency - frequency[0]) / step).astype(np.int64)
+    out = np.empty((len(parameters), time.size, frequency.size), np.complex128)
+    _signals(np.ascontiguousarray(parameters), time, (float(frequency[0]), step), bins, carrier_hz, out)
+    return out
+
+
 class PathModel:
-    """Columns of the paths' model for one slot, and the Gauss–Newton fit.
+    """Model of the paths in one slot, and its Gauss–Newton fit.
 
     A path of delay tau, Doppler nu and Doppler rate r at the mean symbol time contributes
 
-        b · exp(−j2πf(tau − (nu/fc)t)) · exp(j2πnut) · exp(jπr(1+f/fc)t²),
+        b · exp(−j2πf·tau) · exp(j2π(1 + f/fc)(nu·t + ½r·t²)),
 
-    range migration included. Where the static channel was removed, so is the model's own mean over the slot, and
-    the Fisher information knows it. Amplitudes are free on every antenna: no array geometry is assumed. Amplitudes
-    are solved for within (variable projection), so that the search is over delay, Doppler and rate only. The rate
+    range migration included. Two nuisances are projected out of data and model alike, so that the fit is the
+    joint maximum likelihood with them: the static channel, free on every subcarrier, where ``static`` is given;
+    and the common phase of every symbol about it, which referencing to the static path sets to zero — a mover
+    that correlates with the static channel is bent by that, leaving mirror images at minus its Doppler, and the
+    projected model is bent in the same way. Amplitudes are free on every antenna: no array geometry is assumed.
+    They are solved for within (variable projection); the search is over delay, Doppler and rate only. The rate
     has a zero-mean Gaussian prior: a weak path is not bent by noise, a strong one leaves no residue.
+
+    Parameters
+    ----------
+    csi : ChannelState
+        Averaged over blocks, static channel removed if ``static`` is given.
+    static : complex array, shape (antenna, subcarrier), optional
+        The static channel that was removed.
+    referenced : bool
+        Whether phases were referred to the static channel.
+    rate_std_hz_per_s : float > 0
+        Prior deviation of the Doppler rate.
     """
 
-    def __init__(self, csi: ChannelState, *, static_removed: bool, rate_std_hz_per_s: float) -> None:
-        self._frequency = csi.subcarrier_hz
-        self._time = csi.symbol_s - csi.symbol_s.mean()
+    def __init__(
+        self, csi: ChannelState, *, static: ComplexArray | None, referenced: bool, rate_std_hz_per_s: float
+    ) -> None:
+        self._frequency = np.ascontiguousarray(csi.subcarrier_hz, dtype=np.float64)
+        self._time = np.ascontiguousarray(csi.symbol_s - csi.symbol_s.mean(), dtype=np.float64)
         self._carrier = float(csi.carrier_hz)
-        self._weights = csi.weights
+        self._weights = np.ascontiguousarray(csi.weights, dtype=np.float64)
         known = csi.weights.sum(axis=0)
         self._per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
-        self._static_removed = static_removed
+        self._static_removed = static is not None
         self._noise = csi.noise
         self._rate_std = rate_std_hz_per_s
-        antennas = csi.values.shape[0]
-        self._data = (csi.values * csi.weights).reshape(antennas, -1).astype(np.complex128)
+        self._bearer = static.astype(np.complex128) if static is not None and referenced else None
+        if self._bearer is not None:
+            energy = np.einsum("ak,lk,a->l", np.abs(self._bearer) ** 2, self._weights, 1.0 / self._noise)
+            if float(energy.min()) <= 0.0:
+                self._bearer = None
+            self._bearer_energy = energy
+        self.values = self._straightened(csi.values.astype(np.complex128))
+        data = self.values * self._weights
+        if self._bearer is not None:
+            data = np.concatenate([data, self._bearer[:, None, :] * self._weights])
+        self._data = np.ascontiguousarray(data)
         span = float(self._time[-1] - self._time[0])
         width = float(self._frequency[-1] - self._frequency[0])
         self._unit = np.array([1.0 / width, 1.0 / span, 1.0 / span**2])
-
-    def signal(self, parameters: FloatArray) -> ComplexArray:
-        """Unit-amplitude model before removal of the static channel, shape (path, symbol, subcarrier)."""
-        delay, doppler, rate = (column[:, None, None] for column in parameters.T)
-        time, frequency = self._time[:, None], self._frequency
-        envelope = np.exp(2j * np.pi * (time * (doppler + 0.5 * rate * time)))
-        slope = np.exp(-2j * np.pi * frequency * delay)
-        migration = np.exp(2j * np.pi * (frequency / self._carrier) * time * (doppler + 0.5 * rate * time))
-        return np.asarray(envelope * slope * migration)
+        # polynomial over frequency of a path's value and derivatives, beside their powers of slow time
+        self._factors = np.array([1.0, -2j * np.pi / width, 2j * np.pi / span, 1j * np.pi / span**2])
+        slope = 1.0 / self._carrier
+        self._polynomials = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, slope], [1.0, slope]])
 
     def contribution(self, fit: PathFit) -> ComplexArray:
-        """What the fitted paths add to the CSI, shape (antenna, symbol, subcarrier)."""
-        signal = self.signal(fit.parameters)
+        """What the fitted paths add to `values`, shape (antenna, symbol, subcarrier)."""
+        signal = self._signals(fit.parameters)
         if self._static_removed:
             mean = np.einsum("plk,lk->pk", signal, self._weights) * self._per_subcarrier
             signal = signal - mean[:, None, :]
-        return np.asarray(np.einsum("ap,plk->alk", fit.amplitudes, signal))
+        total = (fit.amplitudes @ signal.reshape(len(signal), -1)).reshape(-1, *signal.shape[1:])
+        return self._straightened(total)
 
-    def fit(self, start: FloatArray, *, iterations: int = 12) -> PathFit:
+    def fit(self, start: FloatArray, *, iterations: int = 10) -> PathFit:
         """Joint maximum-likelihood fit from ``start`` (path, 3), Gauss–Newton with Levenberg's damping."""
         parameters = np.array(start, dtype=np.float64)
-        state = self._evaluate(parameters)
+        state = self._normal(parameters)
         damping = 1e-6
         for _ in range(iterations):
-            fisher, gradient = state[0], state[1]
-            diagonal = np.diag(fisher).copy()
-            step = np.linalg.solve(fisher + np.diag(damping * diagonal), gradient).reshape(-1, 3)
+            diagonal = np.diag(state.fisher).copy()
+            step = np.linalg.solve(state.fisher + np.diag(damping * diagonal), state.gradient).reshape(-1, 3)
             # a step beyond half a resolution cell leaves the region where the model is linear
             step *= min(1.0, 0.5 / max(float(np.max(np.abs(step[:, :2]))), 1e-300))
             trial = parameters + step * self._unit
             trial[:, 2] = np.clip(trial[:, 2], -_RATE_LIMIT * self._rate_std, _RATE_LIMIT * self._rate_std)
-            following = self._evaluate(trial)
-            if following[4] < state[4] - 1e-9 * abs(state[4]):
+            following = self._normal(trial)
+            if following.gain < state.gain - 1e-10 * abs(state.gain):
                 damping = max(damping, 1e-4) * 10.0
                 if damping > 1e6:
                     break
                 continue
             parameters, state = trial, following
             damping *= 0.1
-            small = np.abs(step.ravel()) < 1e-3 / np.sqrt(np.maximum(diagonal, 1e-300))
-            if np.all(small):
+            if np.all(np.abs(step.ravel()) < 0.01 / np.sqrt(np.maximum(diagonal, 1e-300))):
                 break
-        fisher, _, amplitudes, energy, gain = state
-        covariance = np.linalg.inv(fisher)
+        covariance = np.linalg.inv(state.fisher)
         paths = len(parameters)
         blocks = covariance.reshape(paths, 3, paths, 3)[np.arange(paths), :, np.arange(paths), :]
-        return PathFit(parameters, blocks * np.multiply.outer(self._unit, self._unit), amplitudes, energy, gain)
+        scaled = blocks * np.multiply.outer(self._unit, self._unit)
+        return PathFit(parameters, scaled, state.amplitudes, state.energy, state.gain)
 
-    def _evaluate(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray, ComplexArray, FloatArray, float]:
-        """Fisher information and gradient in resolution cells, amplitudes, energies, log-likelihood gain."""
-        paths = len(parameters)
-        signal = self.signal(parameters)
-        time, frequency = self._time[:, None], self._frequency
-        stretch = 1.0 + frequency / self._carrier
-        unit = self._unit
-        columns = np.concatenate(
-            [
-                signal,
-                signal * (-2j * np.pi * unit[0] * frequency),
-                signal * (2j * np.pi * unit[1] * (time * stretch)),
-                signal * (1j * np.pi * unit[2] * (time**2 * stretch)),
-            ]
-        )
-        weighted = columns * self._weights
-        flat = columns.reshape(4 * paths, -1).conj()
-        gram = flat @ weighted.reshape(4 * paths, -1).T
+    def _signals(self, parameters: FloatArray) -> ComplexArray:
+        return unit_paths(parameters, time=self._time, frequency=self._frequency, carrier_hz=self._carrier)
+
+    def _straightened(self, values: ComplexArray) -> ComplexArray:
+        """Values without the part that a common phase per symbol of the static channel would make."""
+        if self._bearer is None:
+            return values
+        scaled = self._bearer.conj() / self._noise[:, None]
+        phase = np.einsum("alk,ak,lk->l", values, scaled, self._weights, optimize=True).imag
+        phase = self._varying(phase / self._bearer_energy)
+        return np.asarray(values - 1j * self._bearer[:, None, :] * phase[:, None])
+
+    def _varying(self, phase: FloatArray) -> FloatArray:
+        """Phase less its mean, which belongs to the static channel."""
+        return np.asarray(phase - (phase @ self._bearer_energy / self._bearer_energy.sum())[..., None])
+
+    def _products(self, parameters: FloatArray) -> tuple[ComplexArray, ComplexArray, ComplexArray | None]:
+        """Gram matrix of values and derivatives (4·path)², their products with the data (4·path, antenna), and with
+        the static channel of every symbol (4·path, antenna, symbol)."""
+        from dsp.kernels.path_model import _data_moments, _pair_moments, _slow_means
+
+        signal = self._signals(parameters)
+        paths, symbols, subcarriers = signal.shape
+        moments = np.empty((paths, paths, symbols, 3), np.complex128)
+        _pair_moments(signal, self._weights, self._frequency, moments)
+        powers = self._time ** np.arange(5)[:, None]
+        pairs = np.einsum("jl,uvli->jiuv", powers, moments, optimize=True)
+        gram = np.empty((4, paths, 4, paths), np.complex128)
+        for a in range(4):
+            for b in range(4):
+                product = np.convolve(self._polynomials[a], self._polynomials[b])
+                entry = np.tensordot(product, pairs[_POWERS[a] + _POWERS[b]], axes=1)
+                gram[a, :, b, :] = self._factors[a].conj() * self._factors[b] * entry
         if self._static_removed:
-            means = weighted.sum(axis=1)
-            gram -= means.conj() @ (means * self._per_subcarrier).T
-        matched = flat @ self._data.T
-        inner = gram[:paths, :paths]
-        inverse = np.linalg.inv(inner + 1e-9 * np.diag(np.diag(inner)))
-        amplitudes = inverse @ matched[:paths]
-        cross, square = gram[paths:, :paths], gram[paths:, paths:]
-        projected = square - cross @ inverse @ cross.conj().T
-        residual = matched[paths:] - cross @ amplitudes
-        fisher = np.zeros((paths, 3, paths, 3))
-        gradient = np.zeros((paths, 3))
-        gain = 0.0
+            means = np.zeros((paths, 3, subcarriers), np.complex128)
+            _slow_means(signal, self._weights, self._time, means)
+            shapes = self._polynomials @ np.array([np.ones(subcarriers), self._frequency])
+            columns = self._factors[:, None, None] * shapes[:, None, :] * means[:, _POWERS, :].transpose(1, 0, 2)
+            gram -= np.einsum("auk,bvk,k->aubv", columns.conj(), columns, self._per_subcarrier, optimize=True)
+        rows = np.empty((paths, len(self._data), symbols, 2), np.complex128)
+        _data_moments(signal, self._data, self._frequency, rows)
+        each = np.einsum("ai,urli,a->aurl", self._polynomials, rows, self._factors.conj(), optimize=True)
+        each *= powers[list(_POWERS)][:, None, None, :]
+        each = each.reshape(4 * paths, len(self._data), symbols)
+        antennas = self._noise.size
+        bearer = each[:, antennas:] if self._bearer is not None else None
+        return gram.reshape(4 * paths, 4 * paths), each[:, :antennas].sum(axis=-1), bearer
+
+    def _normal(self, parameters: FloatArray) -> _Normal:
+        """Normal equations: real and imaginary amplitudes on every antenna solved for, parameters left."""
+        paths, antennas = len(parameters), self._noise.size
+        gram, matched, bearer = self._products(parameters)
+        # real form, ordered (column, antenna, real | imaginary): the common phase couples antennas
+        total = np.zeros((4 * paths, antennas, 2, 4 * paths, antennas, 2))
         for antenna, noise in enumerate(self._noise):
-            gains = np.tile(amplitudes[:, antenna], 3)
-            share = np.real(gains.conj()[:, None] * projected * gains) * (2.0 / noise)
-            fisher += share.reshape(3, paths, 3, paths).transpose(1, 0, 3, 2)
-            gradient += (np.real(gains.conj() * residual[:, antenna]) * (2.0 / noise)).reshape(3, paths).T
-            gain += float(np.real(matched[:paths, antenna].conj() @ amplitudes[:, antenna])) / noise
-        prior = (unit[2] / self._rate_std) ** 2
-        information = fisher.reshape(3 * paths, 3 * paths)
-        information[2::3, 2::3] += prior * np.eye(paths)
-        rate = parameters[:, 2] / unit[2]
-        gradient[:, 2] -= prior * rate
-        gain -= 0.5 * prior * float(rate @ rate)
+            total[:, antenna, 0, :, antenna, 0] = gram.real / noise
+            total[:, antenna, 1, :, antenna, 1] = gram.real / noise
+            total[:, antenna, 0, :, antenna, 1] = -gram.imag / noise
+            total[:, antenna, 1, :, antenna, 0] = gram.imag / noise
+        size = 8 * paths * antennas
+        total = total.reshape(size, size)
+        if bearer is not None:
+            turned = np.stack([-bearer.imag, bearer.real], axis=2) / self._noise[:, None, None]
+            phase = self._varying(turned.reshape(size, -1) / self._bearer_energy)
+            total = total - (phase * self._bearer_energy) @ phase.T
+        right = (np.stack([matched.real, matched.imag], axis=-1) / self._noise[:, None]).ravel()
+        split = size // 4
+        inner = total[:split, :split]
+        inner = inner + 1e-9 * np.diag(np.diag(inner))
+        solved = np.linalg.solve(inner, np.column_stack([right[:split], total[:split, split:]]))
+        amplitude = solved[:, 0]
+        parts = amplitude.reshape(paths, antennas, 2)
+        blend = np.zeros((3, paths, antennas, 2, paths, 3))
+        for kind in range(3):
+            for path in range(paths):
+                blend[kind, path, :, :, path, kind] = parts[path]
+        mixing = blend.reshape(3 * split, 3 * paths)
+        projected = total[split:, split:] - total[split:, :split] @ solved[:, 1:]
+        fisher = 2.0 * mixing.T @ projected @ mixing
+        gradient = 2.0 * mixing.T @ (right[split:] - total[split:, :split] @ amplitude)
+        prior = (self._unit[2] / self._rate_std) ** 2
+        rate = parameters[:, 2] / self._unit[2]
+        fisher[2::3, 2::3] += prior * np.eye(paths)
+        gradient[2::3] -= prior * rate
+        gain = float(right[:split] @ amplitude) - 0.5 * prior * float(rate @ rate)
         # a path so weak that it carries no information must not make the matrix singular
-        information += 1e-12 * np.trace(information) / (3 * paths) * np.eye(3 * paths)
-        return information, gradient.ravel(), amplitudes.T, np.real(np.diag(inner)), gain
+        fisher = fisher + 1e-12 * np.trace(fisher) / (3 * paths) * np.eye(3 * paths)
+        amplitudes = np.asarray(parts[..., 0] + 1j * parts[..., 1]).T
+        return _Normal(fisher, gradient, amplitudes, np.real(np.diag(gram))[:paths], gain)

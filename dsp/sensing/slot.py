@@ -1,0 +1,103 @@
+"""One slot from CSI to detections: reference, average, clear, map, detect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsp.channel import ChannelState, ComplexArray
+from dsp.sensing.delay_doppler import block_symbols
+from dsp.sensing.detection import Detection, Detections, Search, detect
+from dsp.sensing.path_model import unit_paths
+from dsp.sensing.static_reference import StaticReference, apply_reference, static_reference
+
+__all__ = ["SlotSensing", "sense", "with_origin"]
+
+
+@dataclass(frozen=True)
+class SlotSensing:
+    """What one slot shows."""
+
+    detections: tuple[Detection, ...]
+    search: Detections
+    """Maps, decision, clutter, cancelled paths."""
+    reference: StaticReference
+    csi: ChannelState
+    """Referenced to the static path and averaged over blocks: what was searched."""
+
+
+def sense(
+    csi: ChannelState,
+    search: Search,
+    *,
+    delay_origin_s: float = 0.0,
+    coupled: bool = True,
+    reference: bool = True,
+    passes: int = 2,
+) -> SlotSensing:
+    """Moving paths of one slot, from its CSI as the front hands it on.
+
+    Phases are referred to the static channel, symbols averaged over `block_symbols`, the static channel removed
+    if asked, and paths detected. A mover that shares delay and angle with the static channel pulls its phase and
+    so leaves a mirror image at minus its Doppler. To first order the model of `PathModel` contains that; what is
+    left, of second order, goes by making the paths found part of the phase reference and searching again,
+    ``passes`` times in all at most.
+
+    Parameters
+    ----------
+    csi : ChannelState
+        Symbols not averaged, offsets' reference removed.
+    search : Search
+    delay_origin_s : float
+        Reference-to-absolute delay at the slot's mean symbol time.
+    coupled : bool
+        False for radios whose converters do not share the LO's oscillator.
+    reference : bool
+        False leaves the slow-time phase as it is (no static path; a clock that needs none).
+    passes : int ≥ 1
+
+    Raises
+    ------
+    ValueError
+        As `static_reference` and `detect`.
+    """
+    held = static_reference(csi, coupled=coupled)
+    use = reference and held.valid
+    steady = apply_reference(csi, held, coupled=coupled) if use else csi
+    symbols = block_symbols(csi, search.max_doppler_hz)
+    blocks = steady.averaged(symbols)
+    found = detect(blocks, search, delay_origin_s=delay_origin_s, referenced=use)
+    for _ in range(passes - 1):
+        if not use or not found.paths or not search.remove_clutter:
+            break
+        movers = _movers(csi, found)
+        following = static_reference(csi, movers=movers, coupled=coupled)
+        if not following.valid:
+            break
+        change = float(np.sqrt(np.mean((following.phase_rad - held.phase_rad) ** 2)))
+        held = following
+        if change < 0.1 * held.phase_std_rad:
+            break
+        blocks = apply_reference(csi, held, coupled=coupled).averaged(symbols)
+        found = detect(blocks, search, delay_origin_s=delay_origin_s, initial=found.parameters)
+    return SlotSensing(found.paths, found, held, blocks)
+
+
+def _movers(csi: ChannelState, found: Detections) -> ComplexArray:
+    """Paths found, on the slot's own symbols."""
+    signal = unit_paths(
+        found.parameters,
+        time=csi.symbol_s - found.paths[0].time_s,
+        frequency=csi.subcarrier_hz,
+        carrier_hz=float(csi.carrier_hz),
+    )
+    movers = found.path_amplitudes @ signal.reshape(len(signal), -1)
+    return np.asarray(movers.reshape(-1, *signal.shape[1:]).astype(csi.values.dtype))
+
+
+def with_origin(found: SlotSensing, delay_origin_s: float) -> tuple[Detection, ...]:
+    """The same detections under another delay origin, e.g. another method's clock offset."""
+    return tuple(
+        replace(detection, delay_s=detection.residual_delay_s + delay_origin_s) for detection in found.detections
+    )
