@@ -176,16 +176,37 @@ class FrontEnd(_Table, frozen=True, kw_only=True):
 
     time_stamps: bool = False
     """The device stamps receptions and departures with its sample counter."""
-    noise_figure_db: Annotated[float, Meta(ge=0, le=60)] = 6.0
-    """Receiver's noise figure in decibels."""
+    start_latency_s: Annotated[float, Meta(ge=0, le=1e-3)] = 1e-3
+    """Without time stamps a transmission begins late by an unknown whole number of samples up to this, in seconds,
+    constant within a stream."""
+    noise_figure_db: Annotated[float, Meta(ge=0, le=60)] | Literal["off"] = 5.0
+    """Receiver's noise over 290 K in decibels; "off": no thermal noise at all."""
     bits: Annotated[int, Meta(ge=4, le=16)] = 12
     """Bits of the converters."""
+    level_dbfs: Annotated[float, Meta(ge=-80, le=20)] = -12.0
+    """Root mean square of the strongest expected signal below full scale in decibels; sets the receive gain."""
+    gain_db: Annotated[float, Meta(ge=-100, le=200)] | None = None
+    """Receive gain in decibels: full scale is -gain_db dBm; absent: chosen once by level_dbfs."""
+    phase_noise_deg: Annotated[float, Meta(ge=0, le=20)] = 0.5
+    """Root mean square of each synthesizer's own phase noise in degrees, transmit and receive independent."""
+    phase_noise_bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e6)] = 50e3
+    """Loop bandwidth of the synthesizers in hertz."""
+    gain_imbalance_db: Annotated[float, Meta(ge=-6, le=6)] = 0.03
+    """Gain of the in-phase over the quadrature branch in decibels."""
+    phase_imbalance_deg: Annotated[float, Meta(ge=-30, le=30)] = 0.2
+    """Departure of the branches from a right angle, in degrees."""
+    dc_offset: Annotated[tuple[float, ...], Meta(min_length=2, max_length=2)] = (0.002, 0.001)
+    """Offset of the in-phase and the quadrature branch as shares of full scale."""
+    lost_buffer_probability: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Chance that a buffer of received samples is lost."""
+    buffer_samples: Annotated[int, Meta(ge=1024)] = 65536
+    """Samples in a buffer."""
     transmit_delay_s: Delay = 0.0
-    """Delay of the transmit chain in seconds."""
+    """Delay of the transmit chain, T, in seconds."""
     receive_delay_s: Delay = 0.0
-    """Delay of the receive chain in seconds."""
+    """Delay of the receive chain, R, in seconds."""
     leakage_delay_s: Delay = 1e-10
-    """Delay of the leakage from the node's own transmitter to its own receiver, in seconds."""
+    """Delay of the leakage from the node's own transmitter to its own receiver, l, in seconds."""
 
 
 class Pluto(_Table, frozen=True, kw_only=True):
@@ -208,19 +229,19 @@ class Node(_Table, frozen=True, kw_only=True):
     name: Name
     """Letters, digits, - and _: names the node everywhere."""
     position_m: Vector
-    """Where the centre of its array is, in metres: x, y and, if wanted, z."""
+    """Where its first antenna is if the port is shared, else the offsets' origin; in metres: x, y and, if wanted, z."""
     heading_deg: Annotated[float, Meta(ge=-360, le=360)] = 0.0
     """Direction of the array's broadside in degrees, counter-clockwise from the x axis."""
     antennas: Annotated[int, Meta(ge=1, le=4)] = 1
-    """Receiving antennas, a uniform linear array; the first one also transmits."""
+    """Receiving antennas, a uniform line from the first one towards the heading's left."""
     antenna_spacing_m: Annotated[float, Meta(ge=0, le=10)] = 0.0
     """Distance between neighbouring antennas in metres; 0: half the carrier's wavelength."""
     port: Literal["shared", "separate"] = "shared"
-    """"shared": transmits and receives through the same antenna; "separate": see the two offsets."""
+    """"shared": transmits through the first receiving antenna; "separate": the two offsets say where each is."""
     tx_offset_m: Vector = (0.0, 0.0)
-    """Transmit antenna from its place in the array, in metres: along the heading, to its left and, if wanted, up."""
+    """Transmit antenna from the position, in metres: along the heading, to its left and, if wanted, up."""
     rx_offset_m: Vector = (0.0, 0.0)
-    """Receive antennas from their places in the array, likewise."""
+    """First receiving antenna from the position, likewise."""
     tx_power_dbm: Annotated[float, Meta(ge=-100, le=50)] = 0.0
     """Transmit power at full scale in dBm."""
     radio: Literal["simulated", "pluto", "usrp", "recorded"] = "simulated"
@@ -270,7 +291,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     waveform: Waveform
     round: Round = Round()
     sensing: Sensing = Sensing()
-    node: Annotated[tuple[Node, ...], Meta(min_length=1)]
+    node: Annotated[tuple[Node, ...], Meta(min_length=2)]
     scene: Scene = Scene()
 
     def index(self, name: str) -> int:

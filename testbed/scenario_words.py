@@ -109,14 +109,9 @@ def _literal(value: Any) -> str:
     return str(value)
 
 
-def _bare(kind: inspect.Type) -> inspect.Type:
-    return kind.type if isinstance(kind, inspect.Metadata) else kind
-
-
 def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
-    kind = _bare(kind)
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return [_bare(one) for one in kinds if not isinstance(one, inspect.NoneType)]
+    return [one for one in kinds if not isinstance(one, inspect.NoneType)]
 
 
 def _type_at(keys: tuple[str | int, ...]) -> inspect.Type:
@@ -157,12 +152,13 @@ def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
             return "a text in quotes"
         case inspect.StrType():
             return "a text of 1 to 40 letters, digits, - and _, beginning with a letter or digit"
-        case inspect.VarTupleType() if isinstance(_bare(kind.item_type), inspect.StructType):
-            return f"one or more [[{'.'.join(key for key in keys if isinstance(key, str))}]] tables"
-        case inspect.VarTupleType() if isinstance(_bare(kind.item_type), inspect.StrType):
+        case inspect.VarTupleType() if isinstance(kind.item_type, inspect.StructType):
+            return f"two or more [[{'.'.join(key for key in keys if isinstance(key, str))}]] tables"
+        case inspect.VarTupleType() if isinstance(kind.item_type, inspect.StrType):
             return "a list of one or more texts"
         case inspect.VarTupleType():
-            return f"a list of 2 or 3 numbers{f' in {unit}' if unit else ''}"
+            length = "2" if kind.max_length == 2 else "2 or 3"
+            return f"a list of {length} numbers{f' in {unit}' if unit else ''}"
         case _:
             return f"a table [{'.'.join(key for key in keys if isinstance(key, str))}]"
 

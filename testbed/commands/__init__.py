@@ -1,0 +1,1 @@
+"""The commands of `isac`, one module each, loaded when run."""

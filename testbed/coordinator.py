@@ -1,0 +1,421 @@
+"""Who transmits when: the coordinator starts the agents, runs the rounds, collects, watches, and survives.
+
+One thread speaks with the agents and watches the processes; finished rounds go to a sink in another, so that the next
+round is recorded while the last one is worked on. The run continues while two nodes answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import zmq
+
+from testbed import processes, protocol
+from testbed.assembly import Assembly
+from testbed.capture import Capture
+from testbed.processes import Child, EtherChild
+from testbed.protocol import (
+    Beat,
+    Captured,
+    Chunk,
+    Configure,
+    Failed,
+    FromAgent,
+    Hello,
+    ProtocolError,
+    Ready,
+    Start,
+    Stop,
+)
+from testbed.radio import check_driver
+from testbed.results import EventRow, RoundRow
+from testbed.scenario import Scenario, dumps
+from testbed.switchboard import Switchboard
+
+__all__ = ["FinishedRound", "Progress", "RunOutcome", "Sink", "acquire"]
+
+_POLL_MS = 100
+_GRACE_S = 4.0
+"""How long a run in which fewer than two nodes answer waits for one to come back."""
+_ETHER_SILENCE_S = 6.0
+_END_S = 2.0
+"""How long processes may take to end by themselves."""
+
+
+@dataclass(frozen=True)
+class FinishedRound:
+    """What the nodes recorded in one round."""
+
+    index: int
+    captures: dict[str, Capture]
+    """By node, in the order of the experiment file; a lost node is missing."""
+    row: RoundRow
+    events: tuple[EventRow, ...]
+    """What happened since the last finished round."""
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended."""
+
+    rounds: list[RoundRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    failure: str = ""
+    """One line where the run failed, or lost a node for good."""
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 130 interrupted."""
+        return 130 if self.interrupted else int(bool(self.failure))
+
+
+Sink = Callable[[FinishedRound], None]
+Progress = Callable[[int, str], None]
+"""Called with the number of finished rounds and what is going on."""
+
+
+def acquire(
+    scenario: Scenario,
+    sink: Sink,
+    *,
+    progress: Progress,
+    listen: str = "tcp://127.0.0.1:*",
+    keys: Path | None = None,
+    arrival_s: float = 8.0,
+) -> RunOutcome:
+    """Outcome of a run: each finished round has been given to ``sink``, one at a time, in order, in another thread.
+
+    Starts the ether and the local agents, waits for all, runs the rounds, and leaves no process behind. Interrupts
+    (SIGINT, SIGTERM) end it early with what is finished kept.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    sink : callable
+        Takes each `FinishedRound`. A full disk ends the run as failed; other errors of the sink are raised.
+    progress : callable
+    listen : str
+        Where agents find the coordinator, tcp://HOST:PORT; ``*`` takes any free port.
+    keys : path, optional
+        Folder of the coordinator's keys; needed beyond loopback.
+    arrival_s : float > 0
+        How long to wait for an agent to say that it is there.
+
+    Raises
+    ------
+    UserError
+        If a radio has no driver, ``listen`` cannot be used, or keys are missing; nothing has been started then.
+    """
+    for node in scenario.node:
+        check_driver(node)
+    switchboard = Switchboard([node.name for node in scenario.node], listen, keys)
+    with _interrupts() as interrupted:
+        run = _Run(scenario, switchboard, sink, progress, interrupted)
+        try:
+            run.gather(keys, arrival_s)
+            run.rounds()
+        except _EndedError as ended:
+            run.outcome.failure = str(ended)
+        except _InterruptedError:
+            run.outcome.interrupted = True
+        finally:
+            run.end()
+    return run.outcome
+
+
+class _EndedError(Exception):
+    """The run cannot go on; one line says why."""
+
+
+class _InterruptedError(Exception):
+    """Someone wants the run to end."""
+
+
+@dataclass
+class _Peer:
+    """A node's agent as the coordinator sees it."""
+
+    name: str
+    index: int
+    remote: bool
+    child: Child | None = None
+    """Its process, while it is one of ours that runs."""
+    heard: float | None = None
+    configured: bool = False
+    ready: bool = False
+    """Its radio is configured."""
+    lost: bool = False
+    wanted: bool = False
+    """It is to deliver the present round."""
+    assembly: Assembly | None = None
+    capture: Capture | None = None
+
+    @property
+    def answers(self) -> bool:
+        return self.ready and not self.lost
+
+
+class _Run:
+    """State of a run; `acquire` is its face."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        switchboard: Switchboard,
+        sink: Sink,
+        progress: Progress,
+        interrupted: threading.Event,
+    ) -> None:
+        self.outcome = RunOutcome()
+        self._scenario = scenario
+        self._text = dumps(scenario)
+        self._switchboard = switchboard
+        self._sink = sink
+        self._progress = progress
+        self._interrupted = interrupted
+        self._poller = zmq.Poller()
+        self._poller.register(switchboard.socket, zmq.POLLIN)
+        self._peers = {
+            node.name: _Peer(node.name, index, node.agent == "remote") for index, node in enumerate(scenario.node)
+        }
+        self._ether: EtherChild | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="sink")
+        self._pending: Future[None] | None = None
+        self._round: int | None = None
+        self._told = 0
+        self._few_since: float | None = None
+
+    # The course of a run ------------------------------------------------------------------------------------------
+
+    def gather(self, keys: Path | None, arrival_s: float) -> None:
+        """Start everything, and return when every node's radio is configured."""
+        self._progress(0, "starting")
+        if any(node.radio == "simulated" for node in self._scenario.node):
+            self._ether = EtherChild(self._scenario)
+            self._poller.register(self._ether.fileno(), zmq.POLLIN)
+        for peer in self._peers.values():
+            if not peer.remote:
+                own = None if keys is None else keys.parent / peer.name
+                peer.child = processes.start_agent(peer.name, self._switchboard.address, own)
+        deadline = time.monotonic() + arrival_s
+        while not all(peer.ready for peer in self._peers.values()):
+            absent = [peer.name for peer in self._peers.values() if peer.heard is None]
+            self._progress(0, f"waiting for {', '.join(absent)}" if absent else "configuring radios")
+            if absent and time.monotonic() > deadline:
+                raise _EndedError(f"node {' and '.join(absent)} never came: waited {arrival_s:g} s for its agent")
+            self._attend()
+            for peer in self._peers.values():
+                if peer.lost:
+                    raise _EndedError(self.outcome.events[-1].text)
+
+    def rounds(self) -> None:
+        """Run all rounds, and wait for the sink to have taken them."""
+        count = self._scenario.experiment.rounds
+        for index in range(count):
+            self._progress(index, f"round {index + 1} of {count}")
+            self._record(index)
+            self._hand_over(index)
+        self._progress(count, "finishing")
+        self._await_sink()
+        lost = [peer.name for peer in self._peers.values() if peer.lost]
+        if lost:
+            raise _EndedError(f"lost for good: {', '.join(lost)}; the other nodes finished the run")
+
+    def end(self) -> None:
+        """Let agents and ether end, wait for the sink, and free everything."""
+        self._progress(len(self.outcome.rounds), "ending")
+        for name in self._peers:
+            self._switchboard.send(name, Stop())
+        deadline = time.monotonic() + _END_S
+        children = [peer.child for peer in self._peers.values() if peer.child is not None]
+        while any(not child.exited for child in children) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        processes.end([*children, *([self._ether] if self._ether is not None else [])], grace_s=0.5)
+        self._switchboard.close()
+        self._worker.shutdown()
+        if self._pending is not None:
+            try:
+                self._taken(self._pending)
+            except _EndedError as ended:
+                self.outcome.failure = self.outcome.failure or str(ended)
+
+    def _record(self, index: int) -> None:
+        self._round = index
+        for peer in self._peers.values():
+            peer.assembly = peer.capture = None
+            peer.wanted = peer.answers
+            if peer.wanted:
+                self._switchboard.send(peer.name, Start(index))
+        while any(peer.wanted and peer.capture is None for peer in self._peers.values()):
+            self._attend()
+        self._round = None
+
+    def _hand_over(self, index: int) -> None:
+        """Give the round to the sink, after it has taken the one before."""
+        captures = {peer.name: peer.capture for peer in self._peers.values() if peer.capture is not None}
+        missing = [name for name in self._peers if name not in captures]
+        row = RoundRow(
+            round=index,
+            status="complete" if not missing else "partial" if len(captures) > 1 else "failed",
+            nodes=list(captures),
+            reason=f"{', '.join(missing)} missing" if missing else "",
+        )
+        self._await_sink()
+        events = tuple(self.outcome.events[self._told :])
+        self._told = len(self.outcome.events)
+        self._pending = self._worker.submit(self._sink, FinishedRound(index, captures, row, events))
+        self.outcome.rounds.append(row)
+
+    def _await_sink(self) -> None:
+        while self._pending is not None:
+            if self._pending.done():
+                pending, self._pending = self._pending, None
+                self._taken(pending)
+            else:
+                self._attend()
+
+    def _taken(self, pending: Future[None]) -> None:
+        try:
+            pending.result()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.outcome.rounds.pop()
+            raise _EndedError("the disk is full: finished rounds are kept") from error
+
+    # Watching -----------------------------------------------------------------------------------------------------
+
+    def _attend(self) -> None:
+        """Listen for a moment, and see who is still there."""
+        ready = dict(self._poller.poll(_POLL_MS))
+        if self._interrupted.is_set():
+            raise _InterruptedError
+        if self._ether is not None and self._ether.fileno() in ready:
+            self._ether.listen()
+        for name, message, samples in self._switchboard.messages():
+            self._heed(self._peers[name], message, samples)
+        self._switchboard.beat()
+        self._watch()
+
+    def _heed(self, peer: _Peer, message: FromAgent | ProtocolError, samples: memoryview | None) -> None:
+        peer.heard = time.monotonic()
+        try:
+            match message:
+                case ProtocolError():
+                    raise message
+                case Hello():
+                    # New, or back as a new process: whatever the old one had is gone.
+                    peer.configured = peer.ready = peer.wanted = False
+                case Ready():
+                    peer.ready = True
+                    self._found(peer)
+                case Captured() if message.round == self._round:
+                    peer.assembly = Assembly(message, self._scenario, peer.index)
+                    self._complete(peer)
+                case Chunk() if message.round == self._round and peer.assembly is not None and samples is not None:
+                    peer.assembly.take(message, samples)
+                    self._complete(peer)
+                case Failed():
+                    self._lose(peer, message.text)
+                case Beat() if peer.lost and peer.ready:
+                    self._found(peer)
+                case _:
+                    pass  # of a round that went on without it
+        except ProtocolError as error:
+            self._switchboard.send(peer.name, Stop(f"not of this protocol: {error}"))
+            self._lose(peer, f"sent what is not of this protocol: {error}")
+
+    def _complete(self, peer: _Peer) -> None:
+        if peer.assembly is not None and peer.assembly.complete:
+            peer.capture, peer.assembly = peer.assembly.capture(), None
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        self._watch_ether(now)
+        for peer in self._peers.values():
+            if peer.child is not None and peer.child.exited:
+                words = peer.child.last_words()
+                processes.end([peer.child], grace_s=0)
+                peer.child = None
+                self._lose(peer, words)
+            elif peer.heard is not None and not peer.lost and now - peer.heard > protocol.SILENCE_S:
+                self._lose(peer, f"silent for {protocol.SILENCE_S:g} s")
+            address = self._ether.address if self._ether is not None else ""
+            if peer.heard is not None and not peer.configured and (address or self._ether is None):
+                peer.configured = True
+                self._switchboard.send(peer.name, Configure(self._text, address))
+        self._watch_number(now)
+
+    def _watch_ether(self, now: float) -> None:
+        if self._ether is None:
+            return
+        if self._ether.exited:
+            why = self._ether.last_words()
+        elif self._ether.address and now - self._ether.heard > _ETHER_SILENCE_S:
+            why = f"silent for {_ETHER_SILENCE_S:g} s"
+        else:
+            return
+        self._note("ether-lost", f"the simulated ether is gone: {why}")
+        raise _EndedError(f"the simulated ether is gone: {why}")
+
+    def _watch_number(self, now: float) -> None:
+        """End a run in which fewer than two nodes answer and none can, or does, come back."""
+        if self._round is None and not self.outcome.rounds:
+            return  # still gathering
+        answering = [peer.name for peer in self._peers.values() if peer.answers]
+        if len(answering) > 1:
+            self._few_since = None
+            return
+        self._few_since = self._few_since or now
+        hope = [peer for peer in self._peers.values() if peer.answers or peer.remote or peer.child is not None]
+        if len(hope) < 2 or now - self._few_since > _GRACE_S:
+            lost = [event for event in self.outcome.events if event.code == "node-lost"]
+            raise _EndedError(f"fewer than two nodes answer: {'; '.join(event.text for event in lost)}")
+
+    def _lose(self, peer: _Peer, why: str) -> None:
+        if peer.lost:
+            return
+        peer.lost, peer.wanted = True, False
+        self._note("node-lost", f"node {peer.name} was lost: {why}", peer.name)
+        if self._ether is not None and self._scenario.node[peer.index].radio == "simulated":
+            self._ether.drop(peer.name)
+
+    def _found(self, peer: _Peer) -> None:
+        if peer.lost:
+            peer.lost = False
+            self._note("node-recovered", f"node {peer.name} is back", peer.name)
+
+    def _note(self, code: str, text: str, node: str | None = None) -> None:
+        self.outcome.events.append(EventRow(round=self._round, node=node, code=code, text=text))
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Event that is set by SIGINT or SIGTERM; a second signal acts as it did before."""
+    wanted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield wanted
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        wanted.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+        yield wanted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

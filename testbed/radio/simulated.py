@@ -1,0 +1,378 @@
+"""Simulated radios: the driver, and the server that lets the radios of several processes meet in one ether.
+
+Run as a module it is the ether's process: it reads the experiment from its standard input, writes the port that it
+listens on, then a line each second as a sign of life, and ends when its standard input does. A line that it reads
+names a node that nobody hears any more, and for which the ether shall not wait until it asks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_backend.clocks import PowerLaw
+from sim_backend.ether import Ether, EtherError
+from sim_backend.ether import Reception as EtherReception
+from sim_backend.synthesizer import CARRIER_RANGE_HZ, RATE_RANGE_HZ, applied_carrier_hz, applied_rate_hz
+from sim_backend.world import ClockSpec, FrontEndSpec, NodeSpec, ReflectorSpec, SceneSpec, WorldSpec
+from testbed import schedule
+from testbed.capture import Departure, Stretch
+from testbed.errors import UserError
+from testbed.protocol import DepartureRow, StretchRow
+from testbed.radio import wire
+from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
+from testbed.radio.wire import Attach, Attached, Done, Receive, Received, Refused, Transmit, WireError
+from testbed.scenario import Node, Scenario, loads
+
+__all__ = ["EtherServer", "SimulatedRadio", "world_specification"]
+
+_CONNECT_S = 5.0
+_NOTHING = np.zeros(0, np.int16)
+_STALL_S = 60.0
+"""Radios that hang are dropped by the coordinator; the ether itself is patient, so that load changes no result."""
+
+
+# The driver -------------------------------------------------------------------------------------------------------
+
+
+class SimulatedRadio:
+    """Radio of the node ``name`` in the ether at ``address`` (HOST:PORT); keeps `testbed.radio.base.Radio`.
+
+    Raises
+    ------
+    RadioError
+        If nothing answers there.
+    """
+
+    def __init__(self, name: str, address: str) -> None:
+        self._name = name
+        host, _, port = address.rpartition(":")
+        try:
+            self._connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise RadioError(f"the ether at {address!r} does not answer: {error}") from None
+        self._connection.settimeout(None)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._attached: Attached | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As the AD936x's, with time stamps where the front end has them."""
+        stamps = self._attached is not None and self._attached.time_stamps
+        return Capabilities(
+            time_stamps=stamps, timed_transmit=stamps, full_duplex=True, channels=4, rates_hz=RATE_RANGE_HZ
+        )
+
+    def configure(self, settings: Settings) -> Applied:
+        """See `Radio.configure`: the stream is started anew."""
+        answer, _ = self._ask(Attach(self._name))
+        if not isinstance(answer, Attached):
+            raise RadioError(f"the ether answers an attachment with {type(answer).__name__}")
+        if answer.antennas != settings.antennas:
+            raise RadioError(
+                f"{self._name} has {answer.antennas} antennas in the ether, {settings.antennas} are wanted"
+            )
+        self._attached = answer
+        return Applied(Fraction(answer.carrier_hz), Fraction(answer.rate_hz), answer.details)
+
+    def transmit(self, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
+        """See `Radio.transmit`."""
+        answer, _ = self._ask(Transmit(offset_samples), np.asarray(samples, np.complex64))
+        if not isinstance(answer, Done):
+            raise RadioError(f"the ether answers a transmission with {type(answer).__name__}")
+
+    def receive(self, samples: int) -> Reception:
+        """See `Radio.receive`; returns when every attached radio has asked."""
+        answer, data = self._ask(Receive(samples))
+        if not isinstance(answer, Received) or len(data) != 4 * answer.antennas * answer.samples:
+            raise RadioError(f"the ether answers a reception with {type(answer).__name__}")
+        return Reception(
+            samples=np.frombuffer(data, np.int16).reshape(answer.antennas, answer.samples, 2),
+            full_scale=answer.full_scale,
+            stretches=tuple(Stretch(row.start, row.samples, row.first_tick) for row in answer.stretches),
+            stream=answer.stream,
+            departures=tuple(Departure(row.frame, row.tick, row.fraction) for row in answer.departures),
+            truth=answer.truth,
+            events=answer.events,
+        )
+
+    def close(self) -> None:
+        """See `Radio.close`."""
+        with contextlib.suppress(OSError):  # whoever waits in another thread wakes up; closed already is closed
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+    def _ask(
+        self, question: wire.Question, samples: NDArray[np.complex64] | None = None
+    ) -> tuple[wire.Answer, bytearray]:
+        try:
+            if samples is None:
+                wire.send(self._connection, question)
+            else:
+                wire.send(self._connection, question, samples)
+            answer, data = wire.receive_answer(self._connection)
+        except WireError as error:
+            raise RadioError(f"the simulated ether is gone: {error}") from None
+        if isinstance(answer, Refused):
+            raise RadioError(answer.text)
+        return answer, data
+
+
+# The ether's specification ----------------------------------------------------------------------------------------
+
+
+def world_specification(scenario: Scenario) -> WorldSpec:
+    """World in which the simulated nodes of ``scenario`` stand.
+
+    Raises
+    ------
+    UserError
+        If carrier or rate are outside what the simulated device can do.
+    """
+    waveform, scene = scenario.waveform, scenario.scene
+    for key, value, (low, high) in (
+        ("carrier_hz", waveform.carrier_hz, CARRIER_RANGE_HZ),
+        ("sample_rate_hz", waveform.sample_rate_hz, RATE_RANGE_HZ),
+    ):
+        if not low <= value <= high:
+            raise UserError(
+                f"waveform.{key} is {value:g}, but a simulated radio covers {low / 1e6:g} to {high / 1e6:g} MHz"
+            )
+    numerology = schedule.dsp_waveform(scenario)
+    return WorldSpec(
+        nodes=tuple(_node_specification(scenario, node) for node in scenario.node if node.radio == "simulated"),
+        scene=SceneSpec(
+            line_of_sight=scene.line_of_sight,
+            reflectors=tuple(
+                ReflectorSpec(reflector.position_m, reflector.velocity_mps, reflector.rcs_m2, reflector.name)
+                for reflector in scene.reflector
+            ),
+            snr_db=scene.snr_db,
+            leakage_db=None if isinstance(scene.leakage_db, str) else scene.leakage_db,
+            own_echoes=not isinstance(scene.leakage_db, str),
+        ),
+        seed=scenario.experiment.seed,
+        reference_bandwidth_hz=waveform.active_subcarriers * numerology.spacing_hz,
+        reference_power=numerology.scale**2,
+    )
+
+
+def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
+    front, clock = node.front_end, node.clock
+    law = clock.power_law
+    return NodeSpec(
+        name=node.name,
+        position_m=node.position_m,
+        heading_deg=node.heading_deg,
+        antennas=node.antennas,
+        antenna_spacing_m=node.antenna_spacing_m,
+        port=node.port,
+        tx_offset_m=node.tx_offset_m,
+        rx_offset_m=node.rx_offset_m,
+        tx_power_dbm=node.tx_power_dbm,
+        carrier_hz=applied_carrier_hz(schedule.nominal_carrier_hz(scenario)),
+        rate_hz=applied_rate_hz(schedule.nominal_rate_hz(scenario)),
+        clock=ClockSpec(
+            offset_ppm=clock.offset_ppm,
+            offset_s=clock.offset_s,
+            drift_ppm_per_s=clock.drift_ppm_per_s,
+            profile=PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
+            if any(msgspec.structs.astuple(law))
+            else None,
+        ),
+        front_end=FrontEndSpec(
+            noise_figure_db=None if isinstance(front.noise_figure_db, str) else front.noise_figure_db,
+            level_dbfs=front.level_dbfs,
+            gain_db=front.gain_db,
+            bits=front.bits,
+            phase_noise_deg=front.phase_noise_deg,
+            phase_noise_bandwidth_hz=front.phase_noise_bandwidth_hz,
+            gain_imbalance_db=front.gain_imbalance_db,
+            phase_imbalance_deg=front.phase_imbalance_deg,
+            dc_offset=complex(*front.dc_offset),
+            lost_buffer_probability=front.lost_buffer_probability,
+            buffer_samples=front.buffer_samples,
+            transmit_delay_s=front.transmit_delay_s,
+            receive_delay_s=front.receive_delay_s,
+            leakage_delay_s=front.leakage_delay_s,
+            time_stamps=front.time_stamps,
+            start_latency_samples=int(front.start_latency_s * scenario.waveform.sample_rate_hz),
+        ),
+    )
+
+
+# The server -------------------------------------------------------------------------------------------------------
+
+
+class EtherServer:
+    """Ether of ``scenario``, open to other processes of this machine: one thread for each radio."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._ether = Ether(
+            world_specification(scenario),
+            start_spread_s=scenario.round.start_spread_s,
+            round_period_s=schedule.round_period_s(scenario),
+            stall_timeout_s=_STALL_S,
+        )
+        self._lock = threading.Lock()
+        self._owners: dict[str, socket.socket] = {}
+        """Connection that each node belongs to."""
+        self._dropped: set[str] = set()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, name="ether", daemon=True)
+        self._thread.start()
+
+    def drop(self, node: str) -> None:
+        """Stop waiting for ``node`` until it asks again."""
+        with self._lock:
+            self._dropped.add(node)
+            self._ether.detach(node)
+
+    def close(self) -> None:
+        """Take no more radios; those attached lose the ether when the process ends."""
+        with contextlib.suppress(OSError):  # wakes the accepting thread on Linux, unsupported elsewhere
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Answer one radio until it is gone."""
+        node = ""
+        with connection:
+            try:
+                while True:
+                    question, data = wire.receive_question(connection)
+                    try:
+                        if isinstance(question, Attach):
+                            node = question.node
+                            self._attach(node, connection)
+                        answer, samples = self._answer(node, connection, question, data)
+                    except (EtherError, ValueError) as error:
+                        answer, samples = Refused(str(error)), _NOTHING
+                    wire.send(connection, answer, samples)
+            except WireError:
+                pass  # the radio is gone, which is how every conversation ends
+            finally:
+                with self._lock:
+                    if self._owners.get(node) is connection:
+                        del self._owners[node]
+                        self._ether.detach(node)
+
+    def _attach(self, node: str, connection: socket.socket) -> None:
+        """Give ``node`` to this connection, on a new stream; one that had it before, and may be dead, loses it."""
+        with self._lock:
+            self._ether.detach(node)
+            self._ether.attach(node)
+            self._dropped.discard(node)
+            self._owners[node] = connection
+
+    def _answer(
+        self, node: str, connection: socket.socket, question: wire.Question, data: bytearray
+    ) -> tuple[wire.Answer, NDArray[np.int16]]:
+        if isinstance(question, Attach):
+            own = self._ether.world.nodes[node]
+            return Attached(
+                carrier_hz=str(own.carrier_hz),
+                rate_hz=str(own.rate_hz),
+                antennas=own.antennas,
+                time_stamps=own.front_end.time_stamps,
+                details={"radio": "simulated", "tx_power_dbm": own.tx_power_dbm, "bits": own.front_end.bits or 16},
+            ), _NOTHING
+        if self._owners.get(node) is not connection:
+            raise EtherError(f"{node!r} belongs to another connection" if node else "attach first")
+        if node in self._dropped:
+            self._attach(node, connection)
+        if isinstance(question, Transmit):
+            self._ether.transmit(node, np.frombuffer(data, np.complex64), offset_samples=question.offset)
+            return Done(), _NOTHING
+        received = self._ether.receive(node, question.samples)
+        return _received(received), received.rendered.samples
+
+
+def _received(reception: EtherReception) -> Received:
+    """A reception as it travels: gaps become the edges of stretches, and an event says what was lost."""
+    samples = reception.rendered.samples
+    antennas, count, _ = samples.shape
+    rows = []
+    start, tick = 0, reception.first_tick
+    lost = 0
+    for index, missing in [*reception.rendered.gaps, (count, 0)]:
+        if index > start:
+            rows.append(StretchRow(start, index - start, tick))
+        tick += index - start + missing
+        start = index
+        lost += missing
+    text = f"{lost} samples lost in {len(reception.rendered.gaps)} places"
+    return Received(
+        antennas=antennas,
+        samples=count,
+        full_scale=reception.rendered.full_scale,
+        stretches=tuple(rows),
+        stream=reception.stream,
+        departures=tuple(DepartureRow(0, tick, fraction) for tick, fraction in reception.departures),
+        truth=reception.rendered.truth,
+        events=({"code": "samples-lost", "text": text},) if lost else (),
+    )
+
+
+def _lines(descriptor: int) -> Iterator[str]:
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        rest = b""
+        while data := stream.read(4096):
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in lines)
+
+
+def main() -> None:
+    """Process of the ether; see the module's text."""
+    size = struct.unpack("<I", _exactly(4))[0]
+    server = EtherServer(loads(_exactly(size).decode(), source="the run's scenario"))
+    print(server.port, flush=True)
+    gone = threading.Event()
+
+    def obey() -> None:
+        for line in _lines(sys.stdin.fileno()):
+            # In a thread of its own: the ether is busy while it renders.
+            threading.Thread(target=server.drop, args=(line,), daemon=True).start()
+        gone.set()
+
+    threading.Thread(target=obey, daemon=True).start()
+    while not gone.wait(1.0):
+        print(f"{time.monotonic():.0f}", flush=True)
+    server.close()
+    sys.stdout.flush()
+    os._exit(0)  # radios may still wait in their threads: nobody is left to answer
+
+
+def _exactly(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = os.read(sys.stdin.fileno(), count - len(data))
+        if not part:
+            raise SystemExit("the experiment did not arrive")
+        data += part
+    return data
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The thread that works a node's radio: builds the slot, transmits and records it, round by round."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed import protocol, schedule
+from testbed.capture import Departure
+from testbed.errors import RunError, UserError
+from testbed.protocol import Failed, Ready
+from testbed.radio import open_radio
+from testbed.radio.base import Applied, Radio, RadioError, Reception, Settings
+
+if TYPE_CHECKING:
+    from testbed.scenario import Scenario
+
+__all__ = ["RadioWorker", "Recorded", "slot_burst"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A round as the radio recorded it."""
+
+    round: int
+    reception: Reception
+    applied: Applied
+    departures: tuple[Departure, ...]
+    """One for each frame of the slot; empty where the device stamps none."""
+
+
+class RadioWorker:
+    """A thread that owns the radio of the node ``name``; `record` asks, ``answer`` is called in the thread.
+
+    After a `Failed` answer it is dead.
+    """
+
+    def __init__(
+        self, scenario: Scenario, name: str, *, ether: str, answer: Callable[[Ready | Failed | Recorded], None]
+    ) -> None:
+        self._scenario = scenario
+        self._index = scenario.index(name)
+        self._ether = ether
+        self._answer = answer
+        self._rounds: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._radio: Radio | None = None
+        # A daemon: a device that hangs must not keep the agent from ending.
+        self._thread = threading.Thread(target=self._work, name=f"radio of {name}", daemon=True)
+        self._thread.start()
+
+    def record(self, index: int) -> None:
+        """Transmit and record round ``index`` after those asked for before."""
+        self._rounds.put(index)
+
+    def close(self) -> None:
+        """Let go of the radio."""
+        self._rounds.put(None)
+        if self._radio is not None:
+            self._radio.close()
+        self._thread.join(timeout=1.0)
+
+    def _work(self) -> None:
+        try:
+            node = self._scenario.node[self._index]
+            self._radio = radio = open_radio(node, ether=self._ether)
+            applied = radio.configure(
+                Settings(
+                    carrier_hz=schedule.nominal_carrier_hz(self._scenario),
+                    rate_hz=schedule.nominal_rate_hz(self._scenario),
+                    antennas=node.antennas,
+                    tx_power_dbm=node.tx_power_dbm,
+                )
+            )
+            self._answer(Ready(protocol.rational(applied.carrier_hz), protocol.rational(applied.rate_hz)))
+            while (index := self._rounds.get()) is not None:
+                self._answer(self._recorded(radio, applied, index))
+        except (RadioError, RunError, UserError, OSError) as error:
+            self._answer(Failed(str(error)))
+        except Exception as error:
+            # The agent must not live on with a dead radio, whatever the reason.
+            self._answer(Failed(f"{type(error).__name__}: {error}"[:2000]))
+            raise
+        finally:
+            if self._radio is not None:
+                self._radio.close()
+
+    def _recorded(self, radio: Radio, applied: Applied, index: int) -> Recorded:
+        begin = schedule.slot_offset_samples(self._scenario, self._index)
+        radio.transmit(slot_burst(self._scenario, self._index, index), offset_samples=begin)
+        reception = radio.receive(schedule.round_samples(self._scenario))
+        reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
+        # The device stamps the burst; the frames follow at whole samples of the same counter.
+        offsets = schedule.frame_offsets_samples(self._scenario, self._index)
+        departures = tuple(
+            Departure(frame, stamp.tick + offset - begin, stamp.fraction)
+            for stamp in reception.departures[:1]
+            for frame, offset in enumerate(offsets)
+        )
+        return Recorded(index, reception, applied, departures)
+
+
+def slot_burst(scenario: Scenario, node: int, index: int) -> NDArray[np.complex64]:
+    """Samples of the slot of node ``node`` in round ``index``: its frames, silence between, none after the last.
+
+    Built at the nominal rate, so that every node and every replay makes the same frame.
+    """
+    from dsp.waveform import frame
+
+    waveform = schedule.dsp_waveform(scenario)
+    samples = frame(waveform, identity=node, round_index=index, seed=scenario.experiment.seed).samples
+    offsets = schedule.frame_offsets_samples(scenario, node)
+    burst = np.zeros(offsets[-1] - offsets[0] + len(samples), np.complex64)
+    for offset in offsets:
+        burst[offset - offsets[0] :][: len(samples)] = samples
+    return burst
