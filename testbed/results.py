@@ -38,6 +38,7 @@ __all__ = [
     "encode_results",
     "load_results",
     "losses_of",
+    "plain_number",
     "save_results",
 ]
 
@@ -244,7 +245,7 @@ def encode_results(results: Results) -> bytes:
     ValueError
         If a number that the schema requires is not finite.
     """
-    plain = msgspec.to_builtins(results, enc_hook=_plain_number)
+    plain = msgspec.to_builtins(results, enc_hook=plain_number)
     sections = (b'"%s": %s' % (name.encode(), _section(part)) for name, part in plain.items())
     encoded = b"{\n" + b",\n".join(sections) + b"\n}\n"
     try:
@@ -314,11 +315,17 @@ class _Version(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(Results)
 
 
-def _plain_number(value: object) -> object:
-    """numpy's scalars and arrays as Python's numbers and lists."""
+def plain_number(value: object) -> object:
+    """numpy's scalars and arrays as Python's numbers and lists: msgspec's hook for what it cannot encode itself.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is neither.
+    """
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"results cannot hold a {type(value).__name__}")
+    raise TypeError(f"a file cannot hold a {type(value).__name__}")
 
 
 def _section(part: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -140,9 +141,10 @@ def read_recording(meta: Path, *, committed: Set[int] | None, verify: bool) -> R
         raise UserError(f"{meta}: header or trailing bytes in the data cannot be read; wanted is a plain .sigmf-data")
     dtype = np.dtype(_DTYPES[head.datatype])
     base = meta.name.removesuffix(META_SUFFIX)
-    data = meta.with_name(head.dataset or base + DATA_SUFFIX)
-    if data.parent != meta.parent or not data.is_file():
-        raise UserError(f"{meta}: its data file {data.name} is missing")
+    name = head.dataset or base + DATA_SUFFIX
+    data = meta.parent / name
+    if name != data.name or not os.path.isfile(data):  # Path.is_file raises for names too long for the system
+        raise UserError(f"{meta}: its data file {name!r} is missing")
     samples, odd_bytes = divmod(data.stat().st_size, 2 * dtype.itemsize * head.num_channels)
 
     spans = _spans(meta, content, dtype, samples)
@@ -289,16 +291,18 @@ def _check_order(meta: Path, index: int, before: Span, span: Span) -> None:
     where = f"{meta}: captures[{index}]"
     if span.round < before.round:
         raise UserError(f"{where} is of round {span.round}, after round {before.round}; rounds must ascend")
+    if span.round == before.round and span.segment.global_index is None:
+        raise UserError(f"{where} has no core:global_index: how much was lost before it in round {span.round}?")
     if span.stream == before.stream and span.tick < before.tick + before.count:
         raise UserError(
             f"{where} has core:global_index {span.tick}, inside or before the segment that ends at "
             f"{before.tick + before.count}: segments overlap"
         )
-    if span.round != before.round:
-        return
-    if span.segment.global_index is None:
-        raise UserError(f"{where} has no core:global_index: how much was lost before it in round {span.round}?")
-    if (span.stream, span.carrier_hz, span.full_scale) != (before.stream, before.carrier_hz, before.full_scale):
+    if span.round == before.round and (span.stream, span.carrier_hz, span.full_scale) != (
+        before.stream,
+        before.carrier_hz,
+        before.full_scale,
+    ):
         raise UserError(f"{where} has another stream, carrier or full scale than round {span.round} began with")
 
 

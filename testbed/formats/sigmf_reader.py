@@ -6,6 +6,7 @@ Every fault is one line that names the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -224,10 +225,10 @@ def _collected(path: Path) -> _Place:
     collection = convert_or_refuse(raw, _CollectionFile, path).collection
     metas = []
     for stream in collection.streams:
-        name, stated = (stream.name, stream.hash) if isinstance(stream, _Stream) else (stream[0], (*stream, None)[1])
+        name, stated = (stream.name, stream.hash) if isinstance(stream, _Stream) else (*stream, "")[:2]
         name = name.removesuffix(META_SUFFIX)
-        meta = path.with_name(name + META_SUFFIX) if name == Path(name).name else path / name
-        if not meta.is_file():
+        meta = path.parent / (name + META_SUFFIX)
+        if meta.name != name + META_SUFFIX or not os.path.isfile(meta):
             raise UserError(f"{path}: its recording {name + META_SUFFIX} is missing")
         metas.append((meta, stated))
     facts = own_keys(raw["collection"])

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from testbed.capture import Capture
 from testbed.errors import UserError
 from testbed.formats.sigmf_keys import COLLECTION_SUFFIX, DATA_SUFFIX, EXTENSIONS, META_SUFFIX, SIGMF_VERSION
+from testbed.results import plain_number
 
 __all__ = ["RecordingWriter", "write_atomically", "write_samples"]
 
@@ -206,7 +207,7 @@ class RecordingWriter:
             "isac:scene": {**self._scene, **(scene or {})},
             **{f"isac:{key}": value for key, value in self._facts.items()},
         }
-        encoded = msgspec.json.format(msgspec.json.encode({"collection": content}), indent=1)
+        encoded = msgspec.json.format(_encode({"collection": content}), indent=1)
         write_atomically(self.collection, encoded + b"\n")
 
 
@@ -256,7 +257,7 @@ def write_samples(
         "isac:sample_count": len(samples),
         "isac:carrier_hz": str(carrier_hz),
     }
-    encoded = msgspec.json.encode({"global": head, "captures": [segment], "annotations": []})
+    encoded = _encode({"global": head, "captures": [segment], "annotations": []})
     write_atomically(data, content)
     write_atomically(meta, msgspec.json.format(encoded, indent=1) + b"\n")
     return meta
@@ -299,8 +300,8 @@ class _Stream:
         return self._samples, len(self._segments), len(self._annotations), self.hash
 
     def append(self, capture: Capture, antenna: int) -> None:
-        segments = [msgspec.json.encode(segment) for segment in _segments(capture, self._samples)]
-        annotations = [msgspec.json.encode(note) for note in _departures(capture, self._samples)]
+        segments = [_encode(segment) for segment in _segments(capture, self._samples)]
+        annotations = [_encode(note) for note in _departures(capture, self._samples)]
         samples: NDArray[Any] = np.ascontiguousarray(capture.samples[antenna], dtype=self.dtype.newbyteorder("<"))
         rest = samples.data.cast("B")
         grown = self.hash.copy()
@@ -316,7 +317,7 @@ class _Stream:
     def write_meta(self, *, sha512: str | None = None) -> None:
         head = self._global if sha512 is None else {**self._global, "core:sha512": sha512}
         encoded = b'{"global": %s,\n"captures": [\n%s\n],\n"annotations": [\n%s\n]}\n' % (
-            msgspec.json.format(msgspec.json.encode(head), indent=1),
+            msgspec.json.format(_encode(head), indent=1),
             b",\n".join(self._segments),
             b",\n".join(self._annotations),
         )
@@ -372,6 +373,10 @@ def _departures(capture: Capture, offset: int) -> Iterable[dict[str, Any]]:
             "isac:round": capture.round,
             "isac:departure": {"frame": departure.frame, "tick": departure.tick, "fraction": departure.fraction},
         }
+
+
+def _encode(content: object) -> bytes:
+    return msgspec.json.encode(content, enc_hook=plain_number)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
