@@ -57,7 +57,7 @@ class Turns:
 
     def untwist(self, product: ComplexArray) -> ComplexArray:
         """``product`` (…, packet, subcarrier) with the turns taken back."""
-        return product * np.exp(-2j * np.pi * self.turns / self.order)[:, None]
+        return np.asarray(product * np.exp(-2j * np.pi * self.turns / self.order)[:, None])
 
 
 def coherence(phase_rad: FloatArray) -> float:
@@ -221,7 +221,7 @@ def _snapshots(values: ComplexArray) -> ComplexArray:
     streams, antennas, packets, subcarriers = values.shape
     snapshots = values.transpose(2, 0, 1, 3).reshape(packets, streams * antennas, subcarriers).astype(np.complex128)
     power = np.sqrt((np.abs(snapshots) ** 2).sum(axis=(1, 2), keepdims=True))
-    return snapshots / np.where(power > 0, power, 1.0)
+    return np.asarray(snapshots / np.where(power > 0, power, 1.0))
 
 
 def _advanced(snapshots: ComplexArray, frequency: FloatArray, timing_s: FloatArray) -> ComplexArray:
@@ -261,7 +261,7 @@ def _best_delay(product: ComplexArray, frequency: FloatArray, center_s: float, s
         bend = 2 * np.sum(np.abs(first) ** 2 + np.real(zeroth.conj() * second), axis=1)
         step = np.where(bend < 0, -slope / np.where(bend < 0, bend, -1.0), 0.0)
         delay = np.clip(delay + step, start - 0.125 / band_hz, start + 0.125 / band_hz)
-    return delay
+    return np.asarray(delay)
 
 
 def _template(
@@ -334,24 +334,23 @@ def _track_turns(unit: ComplexArray, order: int) -> tuple[IntArray, FloatArray]:
     turns = np.zeros(packets, dtype=np.int64)
     back = np.exp(-2j * np.pi * np.arange(order) / order)
     template = unit[0].copy()
-    for index in range(1, packets):
-        angle = np.angle(np.vdot(template, unit[index]))
-        turns[index] = int(np.rint(angle * order / (2 * np.pi))) % order
-        template += (unit[index] * back[turns[index]] - template) / _TRACK_PACKETS
+    for packet in range(1, packets):
+        angle = np.angle(np.vdot(template, unit[packet]))
+        turns[packet] = int(np.rint(angle * order / (2 * np.pi))) % order
+        template += (unit[packet] * back[turns[packet]] - template) / _TRACK_PACKETS
     margin = np.zeros(packets)
-    for _ in range(10):
+    index = np.arange(packets)
+    low, high = np.maximum(index - _TRACK_PACKETS, 0), np.minimum(index + _TRACK_PACKETS + 1, packets)
+    for sweep in range(10):
         # From both sides, the packet itself left out: corrects what the one-sided pass could not know.
         corrected = unit * back[turns][:, None]
         sums = np.vstack([np.zeros_like(unit[:1]), np.cumsum(corrected, axis=0)])
-        index = np.arange(packets)
-        low, high = np.maximum(index - _TRACK_PACKETS, 0), np.minimum(index + _TRACK_PACKETS + 1, packets)
         neighbours = sums[high] - sums[low] - corrected
-        angle = np.angle(np.einsum("ti,ti->t", corrected, neighbours.conj()))
-        change = np.rint(angle * order / (2 * np.pi)).astype(np.int64)
-        margin = np.abs(angle - change * 2 * np.pi / order)
+        angles = np.angle(np.einsum("ti,ti->t", corrected, neighbours.conj()))
+        change = np.rint(angles * order / (2 * np.pi)).astype(np.int64)
+        margin = np.abs(angles - change * 2 * np.pi / order)
         if not change.any():
             break
-        # A run of packets may agree on the wrong side with its neighbours: change one parity at a time.
-        mask = (index % 2) == (_ % 2)
-        turns = np.where(mask, (turns + change) % order, turns)
+        # Neighbours that changed together would only swap their error: even and odd packets take turns.
+        turns = np.where(index % 2 == sweep % 2, (turns + change) % order, turns)
     return turns, margin

@@ -11,7 +11,7 @@ from dsp.channel import ComplexArray, FloatArray
 __all__ = ["PeriodicMotion", "band_ratio", "periodic_motion"]
 
 _LEAST_EXPLAINED = 0.5
-_LEAST_PERIODS = 2.0
+_LEAST_PERIODS = 2.5
 _FALSE_ALARM = 0.01
 
 
@@ -55,7 +55,8 @@ def periodic_motion(
     inverse of their noise (seen in second differences), and reduced to their first principal component. For each
     rate on a fine grid a fundamental and its second harmonic are fitted with a straight line; the rate with the
     least residue is kept if it explains at least half of the variance, is improbable (1 %) as a fit to white
-    noise, and fits at least twice into the record. Maxima are peaks of the low-passed component, one per period.
+    noise, and fits at least two and a half times into the record. Maxima are peaks of the low-passed component, one
+    per period.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def periodic_motion(
             nothing,
         )
     rate, std, explained, chance = _best_rate(component, time, slowest, fastest_per_min)
-    smooth = _low_pass(component, grid_hz, min(2.5 * rate, fastest_per_min * 1.25) / 60.0)
+    smooth = _low_pass(component, grid_hz, min(4.0 * rate, fastest_per_min * 1.25) / 60.0)
     if np.mean((smooth - smooth.mean()) ** 3) < 0:
         component, smooth = -component, -smooth
     if explained < _LEAST_EXPLAINED or chance > _FALSE_ALARM:
@@ -144,12 +145,16 @@ def _best_rate(
     residues = np.array([_residue(component, centred, rate) for rate in rates])
     index = int(residues.argmin())
     rate, best = float(rates[index]), float(residues[index])
-    # Curvature of the residue: Cramér-Rao deviation at the noise that the fit leaves, correlation not counted.
+    # Curvature of the residue gives the deviation for white noise; what the fit leaves is a wander, whose
+    # correlation from sample to sample takes away from the number of independent samples.
+    left = _rest(component, centred, rate)
+    correlation = float(np.clip(left[1:] @ left[:-1] / (left @ left), 0.0, 0.95))
     step = float(rates[1] - rates[0])
     sides = [_residue(component, centred, rate + sign * step) for sign in (-1, 1)]
     bend = (sides[0] + sides[1] - 2 * best) / step**2
     freedom = len(time) - 7
-    std = float(np.sqrt(2 * best / freedom / bend)) if bend > 0 else np.inf
+    fewer = (1 + correlation) / (1 - correlation)
+    std = float(np.sqrt(2 * best / freedom / bend * fewer)) if bend > 0 else np.inf
     explained = 1.0 - best / total
     ratio = (explained / 4) / max((1 - explained) / freedom, 1e-300)
     chance = min(1.0, float(fisher.sf(ratio, 4, freedom)) * span_s * (fastest_per_min - slowest_per_min) / 60.0)
@@ -158,12 +163,17 @@ def _best_rate(
 
 def _residue(component: FloatArray, centred: FloatArray, rate_per_min: float) -> float:
     """Sum of squares left by a line, a fundamental and its second harmonic."""
+    rest = _rest(component, centred, rate_per_min)
+    return float(rest @ rest)
+
+
+def _rest(component: FloatArray, centred: FloatArray, rate_per_min: float) -> FloatArray:
+    """What a line, a fundamental and its second harmonic leave of the component."""
     angle = 2 * np.pi * rate_per_min / 60.0 * centred
     basis = np.column_stack(
         [np.ones_like(centred), centred, np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)]
     )
-    rest = component - basis @ np.linalg.lstsq(basis, component, rcond=None)[0]
-    return float(rest @ rest)
+    return np.asarray(component - basis @ np.linalg.lstsq(basis, component, rcond=None)[0])
 
 
 def _low_pass(component: FloatArray, grid_hz: float, cutoff_hz: float) -> FloatArray:
@@ -180,4 +190,9 @@ def _maxima(smooth: FloatArray, time: FloatArray, period_s: float) -> tuple[floa
 
     step = float(time[1] - time[0])
     peaks, _ = find_peaks(smooth, distance=max(int(0.6 * period_s / step), 1), prominence=0.75 * float(smooth.std()))
-    return tuple(float(time[peak]) for peak in peaks)
+    found = []
+    for peak in peaks:
+        before, at, after = smooth[peak - 1 : peak + 2]
+        # The parabola through three samples places the maximum between them.
+        found.append(float(time[peak] + 0.5 * step * (before - after) / (before - 2 * at + after)))
+    return tuple(found)
