@@ -1,0 +1,97 @@
+"""Running correlation of a recording with itself one period later."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_CHUNK = 4096
+
+
+@njit(cache=True)
+def _search_periodic(samples, means, period, length, threshold, positions, strengths, angles):  # type: ignore[no-untyped-def]
+    """Strongest places of the runs in which the normalised lag correlation exceeds ``threshold``.
+
+    Returns how many were written. A run ends ``length`` samples after its last exceedance, or twice that after its
+    best: then the short part that made it has passed.
+    Sums run in double precision and start afresh in every chunk, so that what was loud leaves nothing behind.
+    """
+    antennas, total = samples.shape
+    last = total - length - period
+    found = 0
+    open_run = False
+    run_last = 0
+    best = 0.0
+    best_at = 0
+    best_angle = 0.0
+    real = np.empty(_CHUNK)
+    imag = np.empty(_CHUNK)
+    early = np.empty(_CHUNK)
+    late = np.empty(_CHUNK)
+    for origin in range(0, last + 1, _CHUNK):
+        size = min(_CHUNK, last + 1 - origin)
+        real[:] = 0
+        imag[:] = 0
+        early[:] = 0
+        late[:] = 0
+        for antenna in range(antennas):
+            mr = np.float64(means[antenna].real)
+            mi = np.float64(means[antenna].imag)
+            xs = samples[antenna, origin : origin + size + length + period]
+            pr = 0.0
+            pi = 0.0
+            e0 = 0.0
+            e1 = 0.0
+            for i in range(length):
+                ar = xs[i].real - mr
+                ai = xs[i].imag - mi
+                br = xs[i + period].real - mr
+                bi = xs[i + period].imag - mi
+                pr += ar * br + ai * bi
+                pi += ar * bi - ai * br
+                e0 += ar * ar + ai * ai
+                e1 += br * br + bi * bi
+            for i in range(size):
+                real[i] += pr
+                imag[i] += pi
+                early[i] += e0
+                late[i] += e1
+                if i + 1 == size:
+                    break
+                ar = xs[i].real - mr
+                ai = xs[i].imag - mi
+                br = xs[i + period].real - mr
+                bi = xs[i + period].imag - mi
+                cr = xs[i + length].real - mr
+                ci = xs[i + length].imag - mi
+                dr = xs[i + length + period].real - mr
+                di = xs[i + length + period].imag - mi
+                pr += cr * dr + ci * di - (ar * br + ai * bi)
+                pi += cr * di - ci * dr - (ar * bi - ai * br)
+                e0 += cr * cr + ci * ci - (ar * ar + ai * ai)
+                e1 += dr * dr + di * di - (br * br + bi * bi)
+        for i in range(size):
+            at = origin + i
+            power = real[i] * real[i] + imag[i] * imag[i]
+            if open_run and (at - run_last > length or at - best_at > 2 * length):
+                positions[found] = best_at
+                strengths[found] = best
+                angles[found] = best_angle
+                found += 1
+                open_run = False
+            if power > threshold * early[i] * late[i] and early[i] > 0.0 and late[i] > 0.0:
+                metric = power / (early[i] * late[i])
+                if not open_run:
+                    open_run = True
+                    best = 0.0
+                run_last = at
+                if metric > best:
+                    best = metric
+                    best_at = at
+                    best_angle = np.arctan2(imag[i], real[i])
+    if open_run:
+        positions[found] = best_at
+        strengths[found] = best
+        angles[found] = best_angle
+        found += 1
+    return found
