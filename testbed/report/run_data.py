@@ -131,7 +131,8 @@ def _products(folder: Path) -> tuple[dict[str, LinkProducts], str]:
     if not path.is_file():
         return {}, "the run kept no arrays for pictures (products.npz)"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, since numpy leaves its own file open when it finds the archive torn
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         return {}, f"products.npz could not be read ({error})"

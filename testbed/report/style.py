@@ -161,6 +161,7 @@ def quantity(value: float | None, base: str, *, digits: int = 3) -> str:
     """``value`` with three significant digits and its unit, as "7.42 ps"; an en dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
+    value = float(f"{value:.{digits - 1}e}")  # rounded first, so that 999.6 ps becomes 1.00 ns
     unit = unit_for([value], base)
     scaled = value * unit.scale
     if scaled == 0.0:
