@@ -37,7 +37,7 @@ from testbed.protocol import (
     Stop,
 )
 from testbed.radio import check_driver
-from testbed.results import EventRow, RoundRow
+from testbed.results import EventRow
 from testbed.scenario import Scenario, dumps
 from testbed.switchboard import Switchboard
 
@@ -58,7 +58,6 @@ class FinishedRound:
     index: int
     captures: dict[str, Capture]
     """By node, in the order of the experiment file; a lost node is missing."""
-    row: RoundRow
     events: tuple[EventRow, ...]
     """What happened since the last finished round."""
 
@@ -67,7 +66,8 @@ class FinishedRound:
 class RunOutcome:
     """How a run ended."""
 
-    rounds: list[RoundRow] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    """Rounds that the sink was given."""
     events: list[EventRow] = field(default_factory=list)
     failure: str = ""
     """One line where the run failed, or lost a node for good."""
@@ -263,18 +263,13 @@ class _Run:
     def _hand_over(self, index: int) -> None:
         """Give the round to the sink, after it has taken the one before."""
         captures = {peer.name: peer.capture for peer in self._peers.values() if peer.capture is not None}
-        missing = [name for name in self._peers if name not in captures]
-        row = RoundRow(
-            round=index,
-            status="complete" if not missing else "partial" if len(captures) > 1 else "failed",
-            nodes=list(captures),
-            reason=f"{', '.join(missing)} missing" if missing else "",
-        )
+        if not captures:
+            return
         self._await_sink()
         events = tuple(self.outcome.events[self._told :])
         self._told = len(self.outcome.events)
-        self._pending = self._worker.submit(self._sink, FinishedRound(index, captures, row, events))
-        self.outcome.rounds.append(row)
+        self._pending = self._worker.submit(self._sink, FinishedRound(index, captures, events))
+        self.outcome.rounds.append(index)
 
     def _await_sink(self) -> None:
         while self._pending is not None:
