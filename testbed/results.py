@@ -8,17 +8,16 @@ with ``diff``, and a replay in the same environment differs in ``environment`` a
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from dsp.moment import Moment
 from testbed.capture import Capture
 from testbed.errors import UserError
+from testbed.formats.atomic import plain_number, write_atomically
 
 __all__ = [
     "RESULTS_NAME",
@@ -38,7 +37,6 @@ __all__ = [
     "encode_results",
     "load_results",
     "losses_of",
-    "plain_number",
     "save_results",
 ]
 
@@ -264,12 +262,7 @@ def save_results(results: Results, folder: Path) -> Path:
         As `encode_results`.
     """
     path = folder / RESULTS_NAME
-    draft = folder / (RESULTS_NAME + ".part")
-    with draft.open("wb") as file:
-        file.write(encode_results(results))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_atomically(path, encode_results(results))
     return path
 
 
@@ -302,9 +295,9 @@ def losses_of(capture: Capture) -> list[LossRow]:
     losses = []
     for before, after in zip(capture.stretches, capture.stretches[1:], strict=False):
         expected = before.first_tick + before.samples
-        losses.append(
-            LossRow(node=capture.node, round=capture.round, tick=expected, samples=after.first_tick - expected)
-        )
+        lost = after.first_tick - expected
+        if lost:
+            losses.append(LossRow(node=capture.node, round=capture.round, tick=expected, samples=lost))
     return losses
 
 
@@ -313,19 +306,6 @@ class _Version(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(Results)
-
-
-def plain_number(value: object) -> object:
-    """numpy's scalars and arrays as Python's numbers and lists: msgspec's hook for what it cannot encode itself.
-
-    Raises
-    ------
-    TypeError
-        If ``value`` is neither.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"a file cannot hold a {type(value).__name__}")
 
 
 def _section(part: Any) -> bytes:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from testbed.capture import Capture
 from testbed.errors import UserError
+from testbed.formats.atomic import plain_number, write_atomically
 from testbed.formats.sigmf_keys import COLLECTION_SUFFIX, DATA_SUFFIX, EXTENSIONS, META_SUFFIX, SIGMF_VERSION
-from testbed.results import plain_number
 
-__all__ = ["RecordingWriter", "write_atomically", "write_samples"]
+__all__ = ["RecordingWriter", "write_samples"]
 
 _Mark = tuple[int, int, int, Any]  # samples, segments, annotations and running hash up to the last whole round
 _DATATYPES = {np.dtype(np.int16): "ci16_le", np.dtype(np.float32): "cf32_le"}
@@ -377,17 +377,3 @@ def _departures(capture: Capture, offset: int) -> Iterable[dict[str, Any]]:
 
 def _encode(content: object) -> bytes:
     return msgspec.json.encode(content, enc_hook=plain_number)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` by one that holds ``content``; a crash leaves the old one or the new one."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
