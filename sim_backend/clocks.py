@@ -51,11 +51,17 @@ class PowerLaw:
 
     @classmethod
     def from_phase_noise(
-        cls, offset_hz: Sequence[float], level_dbc_hz: Sequence[float], *, carrier_hz: float
+        cls,
+        offset_hz: Sequence[float],
+        level_dbc_hz: Sequence[float],
+        *,
+        carrier_hz: float,
+        disciplined: bool = False,
     ) -> PowerLaw:
         """Non-negative coefficients nearest (in decibels' first order) to rows of a data sheet.
 
-        The single-sideband level L and the spectrum are related by S_y(f) = 2·L(f)·f²/carrier².
+        The single-sideband level L and the spectrum are related by S_y(f) = 2·L(f)·f²/carrier². A disciplined
+        oscillator has no random-walk term: its reference holds what the rows, from 1 Hz up, say nothing about.
 
         Raises
         ------
@@ -69,7 +75,9 @@ class PowerLaw:
             raise ValueError("phase noise wants at least two rows of offset and level")
         target = 2.0 * 10.0 ** (np.asarray(level_dbc_hz, dtype=float) / 10.0) * (frequency / carrier_hz) ** 2
         columns = frequency[:, None] ** np.arange(-2, 3) / target[:, None]
-        scale = columns.max(axis=0)
+        if disciplined:
+            columns[:, 0] = 0.0
+        scale = np.maximum(columns.max(axis=0), 1e-300)
         solution, _ = nnls(columns / scale, np.ones(frequency.size))
         return cls(*(float(value) for value in solution / scale))
 
@@ -108,15 +116,14 @@ _ROWS_HZ = (1.0, 10.0, 100.0, 1e3, 1e4)
 
 @lru_cache(maxsize=1)
 def _presets() -> dict[str, PowerLaw]:
-    rows = {
+    rows: dict[str, tuple[tuple[float, ...], float]] = {
         "tcxo": ((-65, -95, -120, -142, -152), 40e6),
         "cheap-tcxo": ((-50, -82, -110, -135, -148), 40e6),
         "ocxo": ((-85, -115, -138, -150, -155), 40e6),
-        # The 10 MHz reference of an USRP's disciplined oscillator, UHD manual.
-        "gpsdo": ((-65, -102, -132, -148, -152), 10e6),
+        "gpsdo": ((-65, -102, -132, -148, -152), 10e6),  # B2x0's disciplined 10 MHz, UHD manual
     }
     return {
-        name: PowerLaw.from_phase_noise(_ROWS_HZ, levels, carrier_hz=carrier)
+        name: PowerLaw.from_phase_noise(_ROWS_HZ, levels, carrier_hz=carrier, disciplined=name == "gpsdo")
         for name, (levels, carrier) in rows.items()
     }
 

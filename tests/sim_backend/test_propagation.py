@@ -40,9 +40,7 @@ def _heard(random: np.random.Generator, occupied: float, rate_difference: float)
     cycles = random.uniform() - doppler * edges
     real, imaginary = (np.zeros(blocks * BLOCK, dtype=np.float32) for _ in range(2))
     source = Source.of((samples / peak).astype(np.complex64))
-    propagate(
-        source, source.active[0], start + edges * (1 + rate_difference), cycles, 0.6 - 0.8j, real, imaginary
-    )
+    propagate(source, source.active[0], start + edges * (1 + rate_difference), cycles, 0.6 - 0.8j, real, imaginary)
     index = np.arange(blocks * BLOCK)
     position = start + index * (1 + rate_difference) - _GUARD
     rotor = (0.6 - 0.8j) * np.exp(2j * np.pi * (cycles[0] - doppler * index)) / peak
