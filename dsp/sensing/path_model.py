@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 
@@ -44,7 +45,9 @@ class _Normal:
     gain: float
 
 
-def unit_paths(parameters: FloatArray, *, time: FloatArray, frequency: FloatArray, carrier_hz: float) -> ComplexArray:
+def unit_paths(
+    parameters: FloatArray, *, time: FloatArray, frequency: FloatArray, carrier_hz: float
+) -> NDArray[np.complex128]:
     """Unit-amplitude paths, shape (path, symbol, subcarrier), from delay, Doppler, Doppler rate (path, 3) at time 0.
 
     exp(−j2πfτ)·exp(j2π(1 + f/fc)(νt + ½rt²)): Doppler is the delay changing, for carrier and envelope alike.
@@ -55,7 +58,8 @@ def unit_paths(parameters: FloatArray, *, time: FloatArray, frequency: FloatArra
     step = float(np.min(np.diff(frequency)))
     bins = np.rint((frequency - frequency[0]) / step).astype(np.int64)
     out = np.empty((len(parameters), time.size, frequency.size), np.complex128)
-    _signals(np.ascontiguousarray(parameters), time, (float(frequency[0]), step), bins, carrier_hz, out)
+    exact = np.ascontiguousarray(parameters, dtype=np.float64), np.ascontiguousarray(time, dtype=np.float64)
+    _signals(*exact, (float(frequency[0]), step), bins, carrier_hz, out)
     return out
 
 
@@ -89,10 +93,10 @@ class PathModel:
     def __init__(
         self, csi: ChannelState, *, static: ComplexArray | None, referenced: bool, rate_std_hz_per_s: float
     ) -> None:
-        self._frequency = np.ascontiguousarray(csi.subcarrier_hz, dtype=np.float64)
-        self._time = np.ascontiguousarray(csi.symbol_s - csi.symbol_s.mean(), dtype=np.float64)
+        self._frequency: NDArray[np.float64] = np.ascontiguousarray(csi.subcarrier_hz, dtype=np.float64)
+        self._time: NDArray[np.float64] = np.ascontiguousarray(csi.symbol_s - csi.symbol_s.mean(), dtype=np.float64)
         self._carrier = float(csi.carrier_hz)
-        self._weights = np.ascontiguousarray(csi.weights, dtype=np.float64)
+        self._weights: NDArray[np.float64] = np.ascontiguousarray(csi.weights, dtype=np.float64)
         known = csi.weights.sum(axis=0)
         self._per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
         self._static_removed = static is not None
@@ -108,7 +112,7 @@ class PathModel:
         data = self.values * self._weights
         if self._bearer is not None:
             data = np.concatenate([data, self._bearer[:, None, :] * self._weights])
-        self._data = np.ascontiguousarray(data)
+        self._data: NDArray[np.complex128] = np.ascontiguousarray(data, dtype=np.complex128)
         span = float(self._time[-1] - self._time[0])
         width = float(self._frequency[-1] - self._frequency[0])
         self._unit = np.array([1.0 / width, 1.0 / span, 1.0 / span**2])
@@ -154,7 +158,7 @@ class PathModel:
         scaled = blocks * np.multiply.outer(self._unit, self._unit)
         return PathFit(parameters, scaled, state.amplitudes, state.energy, state.gain)
 
-    def _signals(self, parameters: FloatArray) -> ComplexArray:
+    def _signals(self, parameters: FloatArray) -> NDArray[np.complex128]:
         return unit_paths(parameters, time=self._time, frequency=self._frequency, carrier_hz=self._carrier)
 
     def _straightened(self, values: ComplexArray) -> ComplexArray:
@@ -207,14 +211,14 @@ class PathModel:
         paths, antennas = len(parameters), self._noise.size
         gram, matched, bearer = self._products(parameters)
         # real form, ordered (column, antenna, real | imaginary): the common phase couples antennas
-        total = np.zeros((4 * paths, antennas, 2, 4 * paths, antennas, 2))
+        blocks = np.zeros((4 * paths, antennas, 2, 4 * paths, antennas, 2))
         for antenna, noise in enumerate(self._noise):
-            total[:, antenna, 0, :, antenna, 0] = gram.real / noise
-            total[:, antenna, 1, :, antenna, 1] = gram.real / noise
-            total[:, antenna, 0, :, antenna, 1] = -gram.imag / noise
-            total[:, antenna, 1, :, antenna, 0] = gram.imag / noise
+            blocks[:, antenna, 0, :, antenna, 0] = gram.real / noise
+            blocks[:, antenna, 1, :, antenna, 1] = gram.real / noise
+            blocks[:, antenna, 0, :, antenna, 1] = -gram.imag / noise
+            blocks[:, antenna, 1, :, antenna, 0] = gram.imag / noise
         size = 8 * paths * antennas
-        total = total.reshape(size, size)
+        total: FloatArray = blocks.reshape(size, size)
         if bearer is not None:
             turned = np.stack([-bearer.imag, bearer.real], axis=2) / self._noise[:, None, None]
             phase = self._varying(turned.reshape(size, -1) / self._bearer_energy)

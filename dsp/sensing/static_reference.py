@@ -13,6 +13,9 @@ __all__ = ["StaticReference", "apply_reference", "static_reference"]
 _COHERENT_FLOOR = 0.5
 """Share of the strongest path's power that must stay in one static path: below it, phases follow noise or a mover."""
 
+_WEAKEST_RAD = 0.3
+"""Deviation of a symbol's phase beyond which alignment starts to follow noise: noise alone aligned reaches 0.4."""
+
 
 @dataclass(frozen=True)
 class StaticReference:
@@ -91,6 +94,7 @@ def static_reference(
         correction = np.angle(matched * turned) + correction
     phase = phase + correction
     energy = float(np.einsum("ak,k,a->", np.abs(static) ** 2, known, inverse_noise))
+    energy = max(energy - aligned.shape[0] * np.count_nonzero(known), 0.0)  # what noise alone puts into the mean
     symbols = aligned.shape[1]
     received = float(np.einsum("alk,lk,a->", np.abs(aligned) ** 2, csi.weights, inverse_noise))
     received -= float(aligned.shape[0] * np.count_nonzero(csi.weights))
@@ -99,10 +103,10 @@ def static_reference(
     time = csi.symbol_s - csi.symbol_s.mean()
     slope = float(time @ phase / (time @ time)) / (2.0 * np.pi)
     reason = ""
-    if coherence < _COHERENT_FLOOR:
+    if deviation > _WEAKEST_RAD:
+        reason = f"the static paths are too weak to carry a phase (deviation {deviation:.2g} rad a symbol)"
+    elif coherence < _COHERENT_FLOOR:
         reason = f"only {coherence:.0%} of the received power keeps one phase over the slot: no static reference"
-    elif deviation > 0.5:
-        reason = f"the static paths are too weak to carry a phase (deviation {deviation:.2f} rad a symbol)"
     return StaticReference(phase - phase.mean(), deviation, slope, coherence, not reason, reason)
 
 
