@@ -12,7 +12,7 @@ from dsp.channel import ChannelState, ComplexArray, FloatArray
 __all__ = ["at_common_frequencies"]
 
 _NEIGHBOURS = 24
-_WINDOW_PERIODS = 0.5  # delays admitted, as a part of the reciprocal subcarrier spacing
+_WINDOW_PERIODS = 0.25  # delays admitted, as a part of the reciprocal subcarrier spacing
 _RIDGE = 1e-7
 
 
@@ -24,8 +24,10 @@ def at_common_frequencies(state: ChannelState, shift_hz: float) -> ChannelState:
     direction by -CFO/2 and the reverse one by +CFO/2 puts both on the mean of the two grids.
 
     Each value is the minimum-variance linear estimate from its nearest known neighbours, for delays uniform
-    over half the range that the subcarrier spacing can tell, about the slot's mean delay; a hole at DC or between
-    pilots is bridged the same way. Frequencies more than a spacing outside the band get weight zero.
+    over a quarter of the range that the subcarrier spacing can tell, about the slot's mean delay; a hole at DC or between
+    pilots is bridged the same way. Frequencies outside the band get weight zero: to
+    extrapolate by a quarter of a spacing would cost four times the noise.
+    Neighbours count alike whatever their weights: average symbols of an amplitude-modulated constellation first.
 
     The shift moves the mean of the apparent residual delays by parts of 1e-5 and with them the epoch: the two-way
     epoch, half-way between reception and departure, accounts for it exactly.
@@ -45,8 +47,9 @@ def at_common_frequencies(state: ChannelState, shift_hz: float) -> ChannelState:
             state.subcarrier_hz[columns], wanted, _mean_delay(state.values[:, rows][:, :, columns], state, columns)
         )
         values[:, rows] = state.values[:, rows][:, :, columns] @ matrix.T
-        gain = (1.0 / state.weights[np.ix_(rows, columns)]) @ (np.abs(matrix) ** 2).T
-        weights[rows] = np.divide(1.0, gain, out=np.zeros_like(gain), where=gain > 0.0)
+        # Smoothing moves noise to the neighbours and keeps its sum: an element counts as much as before.
+        inside = known & (np.abs(matrix) ** 2).any(axis=1)
+        weights[rows] = np.where(inside, state.weights[rows], 0.0)
     return replace(state, values=values, weights=weights)
 
 
@@ -72,7 +75,7 @@ def _interpolator(known_hz: FloatArray, wanted_hz: FloatArray, mean_delay_s: flo
     target = np.sinc(window_s * (wanted_hz[:, None] - near))
     taps = np.linalg.solve(covariance, target[:, :, None])[:, :, 0]
     taps = taps * np.exp(-2j * np.pi * mean_delay_s * (wanted_hz[:, None] - near))
-    outside = (wanted_hz < known_hz[0] - spacing) | (wanted_hz > known_hz[-1] + spacing)
+    outside = (wanted_hz < known_hz[0]) | (wanted_hz > known_hz[-1])
     matrix = np.zeros((len(wanted_hz), len(known_hz)), dtype=np.complex128)
     np.put_along_axis(matrix, index, np.where(outside[:, None], 0.0, taps), axis=1)
     return matrix
