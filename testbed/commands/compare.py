@@ -31,8 +31,8 @@ def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
     runs = [read_run(folder) for folder in folders]
     summaries = [summarize(run) for run in runs]
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for folder, summary in zip(folders, summaries, strict=True):
         # the folder tells apart two runs of one experiment
         label = summary.name if folder.name in {"", summary.name} else f"{summary.name}\n{folder.name}"

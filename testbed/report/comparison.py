@@ -74,18 +74,20 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
             rows += _spread_rows(run, method.method, "to", "s", method.to)
         if method.cfo is not None:
             rows += _spread_rows(run, method.method, "cfo", "Hz", method.cfo)
-    for target in summary.targets:
+    for target in summary.all_targets:
         parameters = {"target": target.name}
         if target.rounds:
             share = target.found / target.rounds
-            rows.append(_row(run, None, "found_share", "1", share, parameters=parameters, trials=target.rounds))
+            rows.append(
+                _row(run, target.method, "found_share", "1", share, parameters=parameters, trials=target.rounds)
+            )
         for metric, unit, value in (
             ("range_rmse", "m", target.range_rmse_m),
             ("velocity_rmse", "m/s", target.velocity_rmse_mps),
             ("position_rmse", "m", target.position_rmse_m),
         ):
             if value is not None:
-                rows.append(_row(run, None, metric, unit, value, parameters=parameters))
+                rows.append(_row(run, target.method, metric, unit, value, parameters=parameters))
     total = summary.payload_total
     if total is not None:
         rows.append(_row(run, None, "bit_error_rate", "1", total.error_rate, trials=total.bits))
@@ -122,7 +124,8 @@ def _method_lines(summaries: list[RunSummary]) -> list[Line]:
 
 def _target_lines(summaries: list[RunSummary]) -> list[Line]:
     found: list[Line] = []
-    for name in dict.fromkeys(t.name for s in summaries for t in s.targets):
+    # what stands is not sought where clutter is removed: only runs that found it can be compared
+    for name in dict.fromkeys(t.name for s in summaries for t in s.targets if t.moving or t.found):
         seen = [next((t for t in s.targets if t.name == name), None) for s in summaries]
         of = tuple("–" if t is None else f"{t.found}" + (f" of {t.rounds}" if t.rounds else "") for t in seen)
         found.append(Line(name, "rounds found", of))

@@ -57,9 +57,9 @@ def _pictures(run: RunData, summary: RunSummary) -> Iterator[tuple[str, Callable
     yield "offsets", lambda: methods.draw(summary)
     for link in run.links:
         yield "offsets", lambda link=link: offsets.draw(run, link, preferred)  # type: ignore[misc]
-    yield "targets", lambda: floor_plan.draw(run)
+    yield "targets", lambda: floor_plan.draw(run, summary.sensing_method)
     for link in run.links:
-        yield "targets", lambda link=link: delay_doppler.draw(run, link)  # type: ignore[misc]
+        yield "targets", lambda link=link: delay_doppler.draw(run, link, summary.sensing_method)  # type: ignore[misc]
     yield "payload", lambda: constellation.draw(run)
     yield "time", lambda: timing.draw(run)
 

@@ -92,9 +92,11 @@ class MethodFigures:
 
 @dataclass(frozen=True)
 class TargetFigures:
-    """One target over all rounds."""
+    """One target over all rounds, as the detections of one method show it."""
 
     name: str
+    method: str
+    """Method whose offsets made the delays absolute, or that needs none."""
     rounds: int | None
     """Rounds in which it was there; None where nobody knows."""
     found: int
@@ -130,8 +132,10 @@ class RunSummary:
 
     name: str
     methods: tuple[MethodFigures, ...]
-    targets: tuple[TargetFigures, ...]
-    unnamed_detections: int
+    all_targets: tuple[TargetFigures, ...]
+    """Every target by every method that detects."""
+    unnamed: tuple[tuple[str, int], ...]
+    """Detections that bear no target's name, by method."""
     payload: tuple[PayloadFigures, ...]
     rounds: int
     rounds_finished: int
@@ -153,6 +157,24 @@ class RunSummary:
                 return method
         mostly = [m for m in usable if 2 * m.valid >= m.rows] or usable
         return min(mostly, key=lambda m: m.to.predicted if m.to and m.to.predicted else math.inf, default=None)
+
+    @property
+    def sensing_method(self) -> str | None:
+        """Method whose detections are judged and drawn: the headline's if it detects, else the first that does."""
+        detecting = list(dict.fromkeys(target.method for target in self.all_targets)) or [m for m, _ in self.unnamed]
+        if self.headline is not None and (self.headline.method in detecting or not detecting):
+            return self.headline.method
+        return next(iter(detecting), None)
+
+    @property
+    def targets(self) -> list[TargetFigures]:
+        """Targets as the sensing method shows them."""
+        return [target for target in self.all_targets if target.method == self.sensing_method]
+
+    @property
+    def unnamed_detections(self) -> int:
+        """Detections of the sensing method that bear no target's name."""
+        return dict(self.unnamed).get(self.sensing_method or "", 0)
 
     @property
     def payload_total(self) -> PayloadFigures | None:
@@ -252,30 +274,44 @@ def _method(run: RunData, method: str) -> MethodFigures:
 
 
 def _rms(values: list[float]) -> float | None:
+    """Root mean square of the finite ones of ``values``; None if there are none."""
+    values = [value for value in values if math.isfinite(value)]
     return math.sqrt(sum(v * v for v in values) / len(values)) if values else None
 
 
-def _target(run: RunData, name: str) -> TargetFigures:
+def _baseline_s(run: RunData, row: Row) -> float:
+    """Delay of the direct path between a row's nodes, from where the scenario places them; NaN where it does not."""
+    places = {node.get("name"): node.get("position_m") for node in run.scenario.get("node", [])}
+    ends = [places.get(row["receiver"]), places.get(row["transmitter"])]
+    if not all(ends):
+        return math.nan
+    (x, y, z), (u, v, w) = ((*end, 0.0)[:3] for end in ends if end)
+    return math.hypot(x - u, y - v, z - w) / LIGHT_SPEED
+
+
+def _target(run: RunData, name: str, method: str) -> TargetFigures:
     carrier = float(run.scenario.get("waveform", {}).get("carrier_hz") or math.nan)
     truth = {(link_name(t), int(t["round"])): t for t in run.true_targets if t["name"] == name}
-    found = [row for row in run.rows("detections") if row.get("target") == name]
+    found = [row for row in run.rows("detections") if row.get("target") == name and row["method"] == method]
     ranges: list[float] = []
     velocities: list[float] = []
     for row in found:
         true = truth.get((link_name(row), int(row["round"])))
-        if true is None or row["reference"] != "absolute":
+        if true is None:
             continue
-        if row.get("delay_s") is not None:
-            ranges.append(LIGHT_SPEED * (row["delay_s"] - true["delay_s"]))
-        if row.get("doppler_hz") is not None and math.isfinite(carrier):
-            velocities.append(LIGHT_SPEED / carrier * (row["doppler_hz"] - true["doppler_hz"]))
+        origin = 0.0 if row["reference"] == "absolute" else _baseline_s(run, row)
+        ranges.append(LIGHT_SPEED * (row["delay_s"] + origin - true["delay_s"]))
+        velocities.append(LIGHT_SPEED / carrier * (row["doppler_hz"] - true["doppler_hz"]))
     misses = [
-        float(p["error_m"]) for p in run.rows("positions") if p.get("target") == name and p["error_m"] is not None
+        float(row["error_m"])
+        for row in run.rows("positions")
+        if row.get("target") == name and row["method"] == method and row["error_m"] is not None
     ]
     present = {round_index for _, round_index in truth}
     moving = any(abs(t["doppler_hz"]) > 1e-6 for t in truth.values()) or not truth
     return TargetFigures(
         name,
+        method,
         len(present) or None,
         len({int(row["round"]) for row in found}),
         _rms(ranges),
@@ -283,6 +319,18 @@ def _target(run: RunData, name: str) -> TargetFigures:
         _rms(misses),
         moving,
     )
+
+
+def _all_targets(run: RunData) -> list[TargetFigures]:
+    """Movers first; methods in the experiment's order, and those that detect nothing only if none does."""
+    detections = run.rows("detections")
+    names = dict.fromkeys(
+        [*(str(t["name"]) for t in run.true_targets), *(str(d["target"]) for d in detections if d["target"])]
+    )
+    detecting = {str(row["method"]) for row in detections}
+    methods = [m for m in run.methods if m in detecting] + sorted(detecting - set(run.methods)) or run.methods
+    targets = [_target(run, name, method) for name in names for method in methods]
+    return sorted(targets, key=lambda target: not target.moving)
 
 
 def _payload(run: RunData, link: str) -> PayloadFigures:
@@ -301,18 +349,15 @@ def _payload(run: RunData, link: str) -> PayloadFigures:
 
 def summarize(run: RunData) -> RunSummary:
     """The figures by which ``run`` is judged."""
-    detections = run.rows("detections")
-    named = [str(row["target"]) for row in detections if row.get("target")]
-    names = dict.fromkeys([*(str(t["name"]) for t in run.true_targets), *named])
-    targets = sorted((_target(run, name) for name in names), key=lambda t: not t.moving)
+    unnamed = Counter(str(row["method"]) for row in run.rows("detections") if not row.get("target"))
     rounds = run.rows("rounds")
     timing = run.results.get("timing") or {}
     heard = dict.fromkeys(link_name(row) for row in run.rows("payload"))
     return RunSummary(
         name=run.name,
         methods=tuple(_method(run, method) for method in run.methods),
-        targets=tuple(targets),
-        unnamed_detections=sum(not row.get("target") for row in detections),
+        all_targets=tuple(_all_targets(run)),
+        unnamed=tuple(unnamed.items()),
         payload=tuple(_payload(run, link) for link in heard),
         rounds=len(rounds) or int(run.scenario.get("experiment", {}).get("rounds") or 0),
         rounds_finished=sum(row["status"] == "complete" for row in rounds),

@@ -106,11 +106,11 @@ def methods(summary: RunSummary) -> Table:
 def targets(run: RunData, summary: RunSummary) -> Table:
     """Every target that was sought: how often found, and how far off."""
     removed = bool(run.scenario.get("sensing", {}).get("remove_clutter", True))
-    sought = [t for t in summary.targets if t.moving or t.found or not removed]
+    sought = [t for t in summary.all_targets if t.moving or t.found or not removed]
     rows = tuple(
         (
             t.name,
-            "moves" if t.moving else "stands",
+            t.method,
             f"{t.found}" if t.rounds is None else f"{t.found} of {t.rounds}",
             metres(t.range_rmse_m),
             "–" if t.velocity_rmse_mps is None else metres(t.velocity_rmse_mps) + "/s",
@@ -118,10 +118,14 @@ def targets(run: RunData, summary: RunSummary) -> Table:
         )
         for t in sought
     )
-    head = ("Target", "", "Rounds found", "Bistatic range RMSE", "Bistatic velocity RMSE", "Position RMSE")
+    head = ("Target", "Method", "Rounds found", "Bistatic range RMSE", "Bistatic velocity RMSE", "Position RMSE")
     stray = summary.unnamed_detections
-    note = f"{stray} detections match no known target." if stray else "Every detection matches a known target."
-    if len(sought) < len(summary.targets):
+    if run.true_targets and summary.sensing_method:
+        which = f"{stray} of the detections" if stray else "Every detection"
+        note = f"{which} by {summary.sensing_method} {'match no' if stray else 'matches a'} known target."
+    else:
+        note = "What was there is not known."
+    if len(sought) < len(summary.all_targets):
         note += " Reflectors that stand were removed with the static clutter and are not sought."
     return Table(head, rows, figures_from=2, note=note)
 

@@ -105,7 +105,7 @@ def _target_card(summary: RunSummary) -> Card:
     if misses:
         note += f"; positions to {metres(max(misses))} RMS"
     if summary.unnamed_detections:
-        note += f"; {summary.unnamed_detections} detections match nothing"
+        note += f"; {summary.unnamed_detections} detections match nothing there"
     return Card(title, state, f"{found} of {present}", note)
 
 

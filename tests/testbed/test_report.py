@@ -174,20 +174,19 @@ def target_rows(
             for name, at in REFLECTORS.items():
                 still = bistatic(np.array(at), np.zeros(2), receiver, transmitter)
                 truth.append({**where, "name": name, "delay_s": still[0], "doppler_hz": 0.0, "position_m": list(at)})
-            detections.append(
-                {
-                    **where,
-                    "method": "reciprocity-mle",
-                    "reference": "absolute",
-                    "delay_s": delay + 1.2e-9 * rng.standard_normal(),
-                    "delay_std_s": 1.2e-9,
-                    "doppler_hz": doppler + 0.4 * rng.standard_normal(),
-                    "doppler_std_hz": 0.4,
-                    "angle_rad": 0.3,
-                    "snr_db": 24.0,
-                    "target": "cyclist",
-                }
-            )
+            seen = {
+                "reference": "absolute",
+                "delay_s": delay + 1.2e-9 * rng.standard_normal(),
+                "delay_std_s": 1.2e-9,
+                "doppler_hz": doppler + 0.4 * rng.standard_normal(),
+                "doppler_std_hz": 0.4,
+                "angle_rad": 0.3,
+                "snr_db": 24.0,
+                "target": "cyclist",
+            }
+            detections.append({**where, **seen, "method": "reciprocity-mle"})
+            # the same peak made absolute by a time offset 9 ns off
+            detections.append({**where, **seen, "method": "spectral-cc", "delay_s": seen["delay_s"] + 9e-9})
             detections.append(
                 {
                     **where,
@@ -200,17 +199,18 @@ def target_rows(
             )
         covariance = np.array([[0.09, 0.05], [0.05, 0.16]])
         estimate = point + np.linalg.cholesky(covariance) @ rng.standard_normal(2)
-        positions.append(
-            {
-                "round": round_index,
-                "method": "reciprocity-mle",
-                "fusion": "centralised",
-                "target": "cyclist",
-                "position_m": estimate.tolist(),
-                "covariance_m2": covariance.tolist(),
-                "error_m": float(np.hypot(*(estimate - point))),
-            }
-        )
+        for method, off in (("reciprocity-mle", estimate), ("spectral-cc", estimate + 3.0)):
+            positions.append(
+                {
+                    "round": round_index,
+                    "method": method,
+                    "fusion": "centralised",
+                    "target": "cyclist",
+                    "position_m": off.tolist(),
+                    "covariance_m2": covariance.tolist(),
+                    "error_m": float(np.hypot(*(off - point))),
+                }
+            )
     return detections, positions, truth
 
 
@@ -398,23 +398,26 @@ def test_chance_is_judged_by_chi_squared(trials: int) -> None:
     assert not above.as_predicted
 
 
-def test_targets_are_counted_by_round_and_measured_against_truth(run_folder: Path) -> None:
+@pytest.mark.parametrize("method", ["reciprocity-mle", "spectral-cc", "cacc"])
+def test_targets_are_counted_by_round_and_measured_against_truth(run_folder: Path, method: str) -> None:
     def lose(results: dict[str, Any]) -> None:
         results["detections"] = [r for r in results["detections"] if r["round"] != 5]
-        results["detections"][0]["target"] = None
+        next(r for r in results["detections"] if r["method"] == method)["target"] = None
 
     run = read_run(edit(run_folder, lose))
     summary = summarize(run)
-    found = {t.name: t for t in summary.targets}["cyclist"]
+    found = next(t for t in summary.all_targets if t.name == "cyclist" and t.method == method)
     truth = {(t["receiver"], t["round"]): t["delay_s"] for t in run.true_targets if t["name"] == "cyclist"}
     misses = [
-        C * (r["delay_s"] - truth[r["receiver"], r["round"]])
+        C * (r["delay_s"] - truth[r["receiver"], r["round"]]) + (34.0 if method == "cacc" else 0.0)
         for r in run.rows("detections")
-        if r["target"] == "cyclist" and r["reference"] == "absolute"
+        if r["target"] == "cyclist" and r["method"] == method
     ]
     assert (found.found, found.rounds, found.moving) == (7, 8, True)
     assert found.range_rmse_m == pytest.approx(math.sqrt(np.mean(np.square(misses))), rel=1e-9)
-    assert summary.unnamed_detections == 1
+    assert dict(summary.unnamed) == {method: 1}
+    assert summary.sensing_method == "reciprocity-mle"
+    assert summary.unnamed_detections == int(method == "reciprocity-mle")
     assert {t.name for t in summary.targets if not t.moving} == set(REFLECTORS)
 
 
@@ -521,7 +524,7 @@ def test_a_run_of_nothing_still_has_a_report(tmp_path: Path) -> None:
 def test_map_marks_stand_where_range_and_velocity_say(run_folder: Path) -> None:
     run = read_run(run_folder)
     with figure_style():
-        drawing = delay_doppler.draw(run, "alpha ← bravo")
+        drawing = delay_doppler.draw(run, "alpha ← bravo", "reciprocity-mle")
     assert isinstance(drawing, Drawing)
     marks = {}
     for line in drawing.figure.axes[0].lines:
@@ -529,6 +532,7 @@ def test_map_marks_stand_where_range_and_velocity_say(run_folder: Path) -> None:
     delay, doppler = bistatic(cyclist(7), np.array([4.0, -3.0]), "alpha", "bravo")
     expected = (C * delay - 34.0, C * doppler / CARRIER)
     assert any(mark == pytest.approx(expected, abs=1e-9) for mark in marks["+"])
+    assert len(marks["o"]) == 1  # of the methods that find the same peak, one
     assert marks["o"][0] == pytest.approx(expected, abs=1.5)  # 1.2 ns of noise in the detection
     assert marks["s"][0] == pytest.approx(expected, abs=3.5)  # referred to the line of sight: same place
     assert expected[1] > 0  # it closes in
@@ -548,7 +552,7 @@ def test_offset_markers_are_the_errors_in_the_unit_named(run_folder: Path) -> No
 
 
 def test_map_of_an_unheard_link_is_left_out(run_folder: Path) -> None:
-    left = delay_doppler.draw(read_run(run_folder), "alpha ← carol")
+    left = delay_doppler.draw(read_run(run_folder), "alpha ← carol", None)
     assert isinstance(left, LeftOut)
     assert "kept no map of this link" in left.reason
 
@@ -570,7 +574,7 @@ def test_floor_plan_without_positions_says_so(run_folder: Path) -> None:
         results["positions"] = []
 
     with figure_style():
-        drawing = floor_plan.draw(read_run(edit(run_folder, none)))
+        drawing = floor_plan.draw(read_run(edit(run_folder, none)), "reciprocity-mle")
     assert isinstance(drawing, Drawing)
     assert "No position could be estimated" in drawing.caption
     assert len(drawing.figure.axes) == 1

@@ -57,7 +57,7 @@ def draw(run: RunData) -> Drawing | LeftOut:
     reach = 1.08 * max([*spread, 1.2])
     columns = min(4, max(len(shown), 2))
     rows = math.ceil(len(shown) / columns)
-    figure = new_figure(10.0, 0.7 + rows * (2.9 if columns > 2 else 3.6))
+    figure = new_figure(10.0, 0.7 + rows * (2.62 if columns > 2 else 3.6))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel()[len(shown) :]:
         axes.set_axis_off()

@@ -134,8 +134,12 @@ def _draw_truth(axes: Axes, rows: list[Row], baseline_s: float, metres_a_second:
     ]
 
 
-def draw(run: RunData, link: str) -> Drawing | LeftOut:
-    """The map that the run kept of ``link``, cut to the ranges where something is."""
+def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
+    """The map that the run kept of ``link``, cut to the ranges where something is.
+
+    Marked are the detections of ``method`` and of those methods that refer to the line of sight; the others find
+    the same peaks and differ in their time offset alone.
+    """
     title = f"Delay–Doppler map of {link}"
     products = run.products.get(link)
     if products is None or not products.has(*_NEEDED):
@@ -145,7 +149,13 @@ def draw(run: RunData, link: str) -> Drawing | LeftOut:
     if not math.isfinite(carrier):
         return LeftOut(title, "No map is shown because the scenario names no carrier to turn Doppler into velocity.")
     round_index = int(products.scalar("round")) if products.has("round") else None
-    here = [row for row in run.rows("detections") if link_name(row) == link and row["round"] == round_index]
+    here = [
+        row
+        for row in run.rows("detections")
+        if link_name(row) == link
+        and row["round"] == round_index
+        and (row["method"] == method or row["reference"] == "line-of-sight")
+    ]
     true = [row for row in run.true_targets if link_name(row) == link and row["round"] == round_index]
     baseline = products.scalar("baseline_s")
     figure = new_figure(10.0, 4.6)

@@ -60,13 +60,13 @@ def _reflectors(run: RunData) -> list[tuple[str, FloatArray, FloatArray]]:
     ]
 
 
-def _groups(run: RunData) -> dict[str, list[Row]]:
-    """Estimated positions by fusion and method."""
+def _groups(run: RunData, method: str | None) -> dict[str, list[Row]]:
+    """Positions estimated with the offsets of ``method``, by fusion; of all methods where it has none."""
+    known = [row for row in run.rows("positions") if row.get("position_m") is not None]
+    chosen = [row for row in known if row["method"] == method] or known
     groups: dict[str, list[Row]] = {}
-    for row in run.rows("positions"):
-        if row.get("position_m") is not None:
-            label = ", ".join(str(row[key]) for key in ("fusion", "method") if row.get(key))
-            groups.setdefault(label, []).append(row)
+    for row in chosen:
+        groups.setdefault(f"{row['fusion']}, {row['method']}", []).append(row)
     return groups
 
 
@@ -85,10 +85,11 @@ def _draw_nodes(axes: Axes, nodes: list[Row], span: float) -> None:
         axes.annotate(
             str(node["name"]),
             (x, y),
-            xytext=(0, -10),
+            # behind the node, where its arrow is not; names are wider than high
+            xytext=(-24 * math.cos(angle), -15 * math.sin(angle)),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="center",
             fontweight="bold",
             path_effects=_HALO,
             zorder=7,
@@ -200,14 +201,14 @@ def _legend(groups: list[Line2D], *, reflectors: bool, tracks: bool) -> list[Lin
     return handles + groups
 
 
-def draw(run: RunData) -> Drawing | LeftOut:
-    """The whole scene, and beside it the estimated positions at a scale at which their ellipses can be seen."""
+def draw(run: RunData, method: str | None) -> Drawing | LeftOut:
+    """The whole scene, and beside it the positions by ``method`` at a scale at which their ellipses show."""
     title = "Floor plan"
     nodes = [node for node in run.scenario.get("node", []) if node.get("position_m")]
     if not nodes:
         return LeftOut(title, "No floor plan is shown because the scenario gives no node positions.")
     standing = [reflector for reflector in _reflectors(run) if not np.any(reflector[1])]
-    tracks, groups = _tracks(run), _groups(run)
+    tracks, groups = _tracks(run), _groups(run, method)
     figure = new_figure(10.0, 5.6 if groups else 6.4)
     panels = figure.subplots(1, 2 if groups else 1, squeeze=False)[0]
     everything = [_plane(node["position_m"]) for node in nodes] + [place for _, _, place in standing]
@@ -234,14 +235,14 @@ def draw(run: RunData) -> Drawing | LeftOut:
     figure.legend(
         handles=_legend(handles, reflectors=bool(standing), tracks=bool(tracks)), loc="outside lower center", ncols=4
     )
-    return Drawing("floor-plan", title, figure, _caption(run, bool(groups), bool(tracks)), _alt(nodes))
+    return Drawing("floor-plan", title, figure, _caption(groups, bool(tracks)), _alt(nodes))
 
 
-def _caption(run: RunData, estimates: bool, tracks: bool) -> str:
+def _caption(groups: dict[str, list[Row]], tracks: bool) -> str:
     text = "Nodes, seen from above, with an arrow along each array's broadside. "
-    if not estimates:
+    if not groups:
         return text + "No position could be estimated in this run."
-    misses = [float(row["error_m"]) for row in run.rows("positions") if row.get("error_m") is not None]
+    misses = [float(row["error_m"]) for rows in groups.values() for row in rows if row.get("error_m") is not None]
     text += "Each estimated position stands in the ellipse that should hold the true one in 95 rounds of 100"
     text += "; estimates should march along the true track. " if tracks else ". "
     if misses:
