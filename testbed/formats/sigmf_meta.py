@@ -8,7 +8,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +29,11 @@ _Exact = str | int | float | None
 T = TypeVar("T")
 
 
+class _Event(TypedDict):
+    code: str
+    text: str
+
+
 class _Segment(msgspec.Struct, rename=lambda name: f"isac:{name}"):
     sample_start: _Count = msgspec.field(name="core:sample_start")
     frequency: float | None = msgspec.field(name="core:frequency", default=None)
@@ -41,7 +46,7 @@ class _Segment(msgspec.Struct, rename=lambda name: f"isac:{name}"):
     full_scale: Annotated[int, msgspec.Meta(ge=1)] | None = None
     settings: dict[str, Any] | None = None
     truth: dict[str, Any] | None = None
-    events: tuple[dict[str, str], ...] = ()
+    events: tuple[_Event, ...] = ()
 
 
 class _Global(msgspec.Struct, rename=lambda name: f"core:{name}"):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
@@ -117,11 +117,18 @@ class _Stream(msgspec.Struct):
     hash: str | None = None
 
 
+class _RunEvent(TypedDict):
+    round: NotRequired[int | None]
+    node: NotRequired[str | None]
+    code: str
+    text: str
+
+
 class _Collection(msgspec.Struct):
     streams: list[_Stream | list[str]] = msgspec.field(name="core:streams", default_factory=list)
     finished: bool = msgspec.field(name="isac:finished", default=True)
     rounds: list[int] | None = msgspec.field(name="isac:rounds", default=None)
-    events: list[dict[str, Any]] = msgspec.field(name="isac:events", default_factory=list)
+    events: list[_RunEvent] = msgspec.field(name="isac:events", default_factory=list)
     scene: dict[str, Any] = msgspec.field(name="isac:scene", default_factory=dict)
 
 
@@ -279,5 +286,5 @@ def _capture(node: str, number: int, ports: Sequence[_Port], spans: Sequence[Spa
         departures=tuple(departure for where, departure in recording.departures if where == number),
         settings=first.settings,
         truth=first.truth,
-        events=first.events,
+        events=tuple({"code": event["code"], "text": event["text"]} for event in first.events),
     )

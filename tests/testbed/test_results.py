@@ -16,10 +16,12 @@ from dsp.moment import Moment
 from testbed.capture import Capture, Stretch
 from testbed.errors import UserError
 from testbed.results import (
+    DetectionRow,
     Epoch,
     EventRow,
     LinkRow,
     LossRow,
+    NodeRow,
     PayloadRow,
     PositionRow,
     Results,
@@ -159,6 +161,24 @@ def test_losses_are_the_jumps_of_the_counter() -> None:
         stream=0,
     )
     assert losses_of(capture) == [LossRow(node="east", round=2, tick=130, samples=70)]
+
+
+def test_the_reference_names_every_key() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
+    for heading, kind in (
+        ("links", LinkRow),
+        ("detections", DetectionRow),
+        ("positions", PositionRow),
+        ("nodes", NodeRow),
+        ("payload", PayloadRow),
+        ("losses", LossRow),
+        ("events", EventRow),
+        ("rounds", RoundRow),
+        ("truth.targets", TargetTruth),
+    ):
+        section = text[text.index(f"`{heading}`", text.index("\n## `links`")) :]
+        for name in kind.__struct_fields__:
+            assert f"`{name}`" in section[:2500], f"{heading}.{name}"
 
 
 def test_files_that_are_no_results_are_one_clear_line(tmp_path: Path) -> None:
