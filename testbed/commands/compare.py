@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -22,7 +21,7 @@ def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
     from rich.table import Table
 
     from testbed.errors import UserError
-    from testbed.report.comparison import bench_rows, lines
+    from testbed.report.comparison import bench_rows, lines, write_figures
     from testbed.report.run_data import read_run
     from testbed.report.summary import summarize
 
@@ -52,4 +51,4 @@ def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
         ]
         environments = {str(f): run.results.get("environment") for f, run in zip(folders, runs, strict=True)}
         document = {"environments": environments, "rows": rows}
-        json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(json_path, document)

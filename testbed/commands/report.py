@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ def command(folder: Path, json_path: Path | None) -> None:
     """Write report.html and figures/ of the run in FOLDER anew, and print the verdict."""
     from rich.console import Console
 
-    from testbed.report.comparison import bench_rows
+    from testbed.report.comparison import bench_rows, write_figures
     from testbed.report.page import write_report
     from testbed.report.run_data import read_run
     from testbed.report.summary import summarize
@@ -40,4 +39,4 @@ def command(folder: Path, json_path: Path | None) -> None:
             "environment": run.results.get("environment"),
             "rows": bench_rows(run, summary),
         }
-        json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(json_path, document)

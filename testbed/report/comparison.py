@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from testbed.errors import UserError
 from testbed.report.run_data import RunData
 from testbed.report.style import metres, quantity
 from testbed.report.summary import RunSummary, Spread
 from testbed.report.verdict import error_rate_text
 
-__all__ = ["Line", "bench_rows", "lines"]
+__all__ = ["Line", "bench_rows", "lines", "write_figures"]
+
+
+def write_figures(path: Path, document: dict[str, Any]) -> None:
+    """Write ``document`` as JSON to ``path``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jinja2
 
+from testbed.errors import UserError
 from testbed.report import tables
 from testbed.report.figures import Drawing, LeftOut, constellation, delay_doppler, floor_plan, methods, offsets, timing
 from testbed.report.run_data import RunData, read_run
@@ -20,6 +21,7 @@ from testbed.report.verdict import judge
 __all__ = ["REPORT_NAME", "write_report"]
 
 REPORT_NAME = "report.html"
+_PER_LINK = ("offsets-*.png", "delay-doppler-*.png")
 _OPEN_LINKS = 6
 """Links whose pictures are shown unfolded; those of larger networks open on a click."""
 
@@ -118,16 +120,19 @@ def write_report(folder: Path) -> Path:
     Raises
     ------
     UserError
-        If the folder is not that of a run, or its results or scenario cannot be read.
+        If the folder is not that of a run, its results or scenario cannot be read, or it cannot be written to.
     """
     run = read_run(folder)
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    for stale in figures.glob("*.png"):
-        stale.unlink()
-    html = render(run, summarize(run), figures)
     path = folder / REPORT_NAME
     draft = folder / f"{REPORT_NAME}.part"
-    draft.write_text(html, encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        figures.mkdir(exist_ok=True)
+        for pattern in _PER_LINK:  # links that an earlier evaluation had may be gone
+            for stale in figures.glob(pattern):
+                stale.unlink()
+        draft.write_text(render(run, summarize(run), figures), encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        raise UserError(f"{folder}: the report cannot be written: {(error.strerror or str(error)).lower()}") from error
     return path

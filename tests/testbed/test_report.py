@@ -551,6 +551,23 @@ def test_offset_markers_are_the_errors_in_the_unit_named(run_folder: Path) -> No
     assert [round(float(x)) for line in hollow for x in line.get_xdata()] == [3]
 
 
+def test_perfect_clocks_can_be_drawn(run_folder: Path) -> None:
+    def perfect(results: dict[str, Any]) -> None:
+        for row in results["links"]:
+            row.update(to_error_s=0.0, cfo_error_hz=0.0, to_std_s=0.0, cfo_std_hz=None)
+
+    run = read_run(edit(run_folder, perfect))
+    with figure_style():
+        assert isinstance(offsets.draw(run, "alpha ← bravo", "reciprocity-mle"), Drawing)
+    assert judge(summarize(run)).cards[0].value.startswith("0")
+
+
+def test_figures_that_cannot_be_written_give_one_line(reported: Path, tmp_path: Path) -> None:
+    arguments = [str(reported), str(reported), "--json", str(tmp_path / "absent" / "figures.json")]
+    with pytest.raises(UserError, match="cannot be written: no such file or directory"):
+        CliRunner().invoke(compare_command, arguments, catch_exceptions=False)
+
+
 def test_map_of_an_unheard_link_is_left_out(run_folder: Path) -> None:
     left = delay_doppler.draw(read_run(run_folder), "alpha ← carol", None)
     assert isinstance(left, LeftOut)

@@ -148,6 +148,8 @@ def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
     carrier = float(run.scenario.get("waveform", {}).get("carrier_hz") or math.nan)
     if not math.isfinite(carrier):
         return LeftOut(title, "No map is shown because the scenario names no carrier to turn Doppler into velocity.")
+    if min(products.arrays["map_db"].shape) < 2:
+        return LeftOut(title, "No map is shown because a single cell along an axis makes no map.")
     round_index = int(products.scalar("round")) if products.has("round") else None
     here = [
         row
@@ -188,6 +190,7 @@ def _caption(run: RunData, round_index: int | None, baseline_s: float, far: floa
         f"Delays are absolute; for display the direct path of {LIGHT_SPEED * baseline_s:.2f} m between the nodes is "
         "subtracted, so that the line of sight stands at zero range and zero velocity. "
     )
+    text += "Methods that make the same peaks absolute by another time offset are in the table, not in the map. "
     text += "A detection's circle should enclose the cross of its true target. " if truth else ""
     if clutter is not None:
         text += (

@@ -214,6 +214,7 @@ def draw(run: RunData, method: str | None) -> Drawing | LeftOut:
     everything = [_plane(node["position_m"]) for node in nodes] + [place for _, _, place in standing]
     everything += [point for track in tracks.values() for point in track]
     x, y, half = _box(everything, 0.3)
+    half = max(half, 2.0)
     whole = panels[0]
     _draw_reflectors(whole, standing)
     _draw_tracks(whole, tracks, zoomed=False)

@@ -153,6 +153,7 @@ def _error_panel(axes: Axes, table: dict[str, list[Row]], which: Quantity, refer
     rows = table[reference]
     std = _column(rows, std_key)
     width = float(np.nanmedian(std)) if np.isfinite(std).any() else float(np.median(np.abs(pooled)))
+    width = width or float(np.max(np.abs(pooled))) or 1.0  # errors all zero: any scale will do
     unit = unit_for([3 * width], base)
     if np.isfinite(std).any():
         _band(axes, _rounds(rows), std, unit)
