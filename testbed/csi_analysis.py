@@ -195,7 +195,7 @@ def _pair(
 
 def angle_of_arrival(
     summary: CsiSummary,
-    calibrations: list[CsiSummary],
+    calibrations: list[CsiCapture],
     *,
     spacing_m: float | None = None,
     carrier_hz: float | None = None,
@@ -220,7 +220,8 @@ def angle_of_arrival(
         if carrier is None:
             raise UserError("--antenna-spacing-m needs --carrier-hz: this kind of file does not say its channel")
         wavelengths = spacing_m * carrier / SPEED_OF_LIGHT_MPS
-    steps = np.array([_antenna_steps(other.values) for other in calibrations])
+    resolved = [_resolved(other.values) for other in calibrations]
+    steps = np.array([_antenna_steps(values) for values, _ in resolved])
     offsets = np.angle(np.exp(1j * steps).mean(axis=0))
     chain = np.exp(1j * np.concatenate([[0.0], np.cumsum(offsets)]))
     snapshots = summary.values.transpose(2, 0, 3, 1) * chain.conj()
@@ -231,19 +232,19 @@ def angle_of_arrival(
         (sine,) = music(covariance(packets.reshape(-1, antennas)), positions, SPEED_OF_LIGHT_MPS)
         return float(np.arcsin(sine))
 
-    found = bearing(snapshots)
+    angle = bearing(snapshots)
     blocks = [bearing(block) for block in np.array_split(snapshots, min(10, len(snapshots))) if len(block)]
     spread = float(np.std(blocks) / math.sqrt(len(blocks)))
     calibration_std = None
     if len(calibrations) > 1:
         scatter = float(np.sqrt(np.mean(np.angle(np.exp(1j * (steps - offsets))) ** 2)))
-        calibration_std = scatter / (2 * np.pi * wavelengths * max(math.cos(found), 1e-3))
+        calibration_std = scatter / (2 * np.pi * wavelengths * max(math.cos(angle), 1e-3))
     note = ""
-    if max([summary.order, *(other.order for other in calibrations)]) > 1:
+    if max([summary.order, *(found.order for _, turns in resolved for found in turns)]) > 1:
         note = "turns between the antennas were found: their common part is unknown, and the angle with it"
     elif wavelengths > 0.5:
         note = "antennas more than half a wavelength apart: the angle is one of several that fit"
-    return Arrival(found, spread, calibration_std, offsets, note)
+    return Arrival(angle, spread, calibration_std, offsets, note)
 
 
 def _antenna_steps(values: ComplexArray) -> FloatArray:

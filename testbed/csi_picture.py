@@ -112,6 +112,8 @@ def _turn_axis(axis: Axes) -> None:
 
 
 def _legend(axis: Axes) -> None:
-    axis.legend(loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=3, markerscale=2.0, handletextpad=0.2)
+    legend = axis.legend(loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=3, handletextpad=0.2)
+    for handle in legend.get_lines():
+        handle.set_markersize(5.0)
     low, high = axis.get_ylim()
     axis.set_ylim(low, high + 0.25 * (high - low))

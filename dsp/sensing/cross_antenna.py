@@ -292,19 +292,22 @@ def _mixture_score(steps: FloatArray, order: int) -> float:
     best = -np.inf
     for start in (4.0, 40.0, 400.0, 4000.0):
         concentration, stay, background = start, 1.0 / order, 0.05
+        before = -np.inf
         for _ in range(200):
             turn = (1.0 - stay - background) / max(order - 1, 1)
             weight = np.array([stay] + [max(turn, 0.0)] * (order - 1))
             # exp(κ(cos-1)) and the scaled Bessel function keep large concentrations finite.
-            peaks = (
-                weight * np.exp(concentration * (cosines - 1.0)) / (2 * np.pi * np.float64(_scaled_i0(concentration)))
-            )
+            peaks = weight * np.exp(concentration * (cosines - 1.0)) / (2 * np.pi * _scaled_i0(concentration))
             density = peaks.sum(axis=1) + background / (2 * np.pi)
+            score = float(np.log(density).sum())
+            if score - before < 1e-4:
+                break
+            before = score
             share = peaks / density[:, None]
             background = float(np.clip(1.0 - share.sum() / len(steps), 1e-4, 0.5))
             stay = float(share[:, 0].sum() / len(steps)) if order > 1 else 1.0 - background
             concentration = _concentration(float((share * cosines).sum() / max(share.sum(), 1e-12)))
-        best = max(best, float(np.log(density).sum()))
+        best = max(best, score)
     parameters = 2 if order == 1 else 3
     return best - 0.5 * parameters * float(np.log(len(steps)))
 

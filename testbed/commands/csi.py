@@ -51,7 +51,7 @@ def command(
     summary = summarize(read_csi(file))
     arrival = clock = None
     if calibrations:
-        known = [summarize(read_csi(path)) for path in calibrations]
+        known = [read_csi(path) for path in calibrations]
         arrival = angle_of_arrival(summary, known, spacing_m=antenna_spacing_m, carrier_hz=carrier_hz)
     if against is not None:
         clock = clock_comparison(summary.capture, read_csi(against))
