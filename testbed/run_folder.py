@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +95,9 @@ class Run:
 
     def csi(self, receiver: str, transmitter: str, round: int = 0) -> ChannelState:
         """CSI of one link in one round, recomputed from the recording as the run computed it."""
-        from testbed import pipeline
+        from testbed.pipeline import slot_csi
 
-        return cast(ChannelState, pipeline.slot_csi(self, receiver, transmitter, round))
+        return slot_csi(self, receiver, transmitter, round)
 
     def offsets(
         self, method: str, *, receiver: str | None = None, transmitter: str | None = None

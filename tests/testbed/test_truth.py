@@ -112,14 +112,17 @@ def test_reading_and_true_time_are_inverse(seed: int) -> None:
     assert back.seconds_since(moment) == pytest.approx(0.0, abs=1e-15)
 
 
-def test_carrier_offset_of_steady_clocks_is_what_the_receiver_measures() -> None:
-    delta_n, delta_m = 25e-6, -25e-6  # s' = 1 + delta, so that true time per reading is 1/(1 + delta)
+def test_carrier_offset_of_steady_clocks_is_what_both_measure_together() -> None:
+    delta_n, delta_m = 25e-6, -15e-6  # s' = 1 + delta, so that true time per reading is 1/(1 + delta)
     n = WavingClock(Fraction(5), 0, 1 / (1 + delta_n) - 1, 0.0)
     m = WavingClock(Fraction(5), 0, 1 / (1 + delta_m) - 1, 0.0)
     frames = [(Moment("n", tick, 0.0, RATE_HZ), Moment("n", tick + 150_000, 0.0, RATE_HZ)) for tick in (4e5, 5e5, 9e5)]
     frames = [(replace(a, tick=int(a.tick)), replace(b, tick=int(b.tick))) for a, b in frames]
-    expected = float(CARRIER_HZ) * (delta_m - delta_n) / (1 + delta_n)
-    assert carrier_offset(n.capture("n"), m.capture("m"), CARRIER_HZ, frames) == pytest.approx(expected, abs=1e-4)
+    expected = float(CARRIER_HZ) * (delta_m - delta_n) / (1 + (delta_n + delta_m) / 2)
+    found = carrier_offset(n.capture("n"), m.capture("m"), CARRIER_HZ, frames)
+    assert found == pytest.approx(expected, abs=1e-4)
+    there = [tuple(replace(edge, clock="m") for edge in frame) for frame in frames]
+    assert carrier_offset(m.capture("m"), n.capture("n"), CARRIER_HZ, there) == pytest.approx(-found, abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,10 +135,24 @@ def test_carrier_offset_is_the_least_squares_slope_over_the_frames(seed: int) ->
         for t in ticks
     ]
     dense = np.concatenate([t + 150_000.5 * (np.arange(2000) + 0.5) / 2000 for t in ticks]) / float(RATE_HZ)
-    slope = np.polyfit(dense - dense.mean(), true_offset(n, m, dense)[1].astype(float), 1)[0]
+    offset = true_offset(n, m, dense)[1].astype(float)
+    common = dense - 0.5 * (offset - offset.mean())
+    slope = np.polyfit(common - common.mean(), offset, 1)[0]
     found = carrier_offset(n.capture("n"), m.capture("m"), float(CARRIER_HZ), frames)
     # The raster of 50 µs against a finer one; the waves alone move the carrier by hundreds of hertz.
     assert found == pytest.approx(-float(CARRIER_HZ) * slope, abs=1e-3)
+
+
+def test_a_loss_at_the_beginning_does_not_shift_the_truth() -> None:
+    n, m = random_pair(2)
+    whole, other = n.capture("n"), m.capture("m")
+    late = replace(
+        whole,
+        stretches=(Stretch(0, SAMPLES - 5000, n.first_tick + 5000),),
+        truth={**(whole.truth or {}), "first_tick": n.first_tick},
+    )
+    epoch = Moment("n", n.first_tick + 900_000, 0.5, RATE_HZ)
+    assert time_offset(late, other, epoch) == time_offset(whole, other, epoch)
 
 
 def test_nothing_is_claimed_where_nothing_is_known() -> None:
