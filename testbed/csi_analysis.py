@@ -225,12 +225,12 @@ def angle_of_arrival(
     offsets = np.angle(np.exp(1j * steps).mean(axis=0))
     chain = np.exp(1j * np.concatenate([[0.0], np.cumsum(offsets)]))
     snapshots = summary.values.transpose(2, 0, 3, 1) * chain.conj()
-    # One metre of wavelength makes positions wavelengths.
-    positions = wavelengths * np.arange(antennas)
+    # Half a wavelength apart the spectrum is periodic without a seam at endfire; the true spacing scales its sine.
+    positions = 0.5 * np.arange(antennas)
 
     def bearing(packets: ComplexArray) -> float:
         (sine,) = music(covariance(packets.reshape(-1, antennas)), positions, SPEED_OF_LIGHT_MPS)
-        return float(np.arcsin(sine))
+        return float(np.arcsin(np.clip(0.5 * sine / wavelengths, -1.0, 1.0)))
 
     angle = bearing(snapshots)
     blocks = [bearing(block) for block in np.array_split(snapshots, min(10, len(snapshots))) if len(block)]
