@@ -44,10 +44,10 @@ from testbed.switchboard import Switchboard
 __all__ = ["FinishedRound", "Progress", "RunOutcome", "Sink", "acquire"]
 
 _POLL_MS = 100
-_GRACE_S = 4.0
+_GRACE_S = 3.0
 """How long a run in which fewer than two nodes answer waits for one to come back."""
 _ETHER_SILENCE_S = 6.0
-_END_S = 2.0
+_END_S = 1.5
 """How long processes may take to end by themselves."""
 
 
@@ -91,7 +91,7 @@ def acquire(
     progress: Progress,
     listen: str = "tcp://127.0.0.1:*",
     keys: Path | None = None,
-    arrival_s: float = 8.0,
+    arrival_s: float = 7.0,
 ) -> RunOutcome:
     """Outcome of a run: each finished round has been given to ``sink``, one at a time, in order, in another thread.
 
@@ -240,7 +240,7 @@ class _Run:
         children = [peer.child for peer in self._peers.values() if peer.child is not None]
         while any(not child.exited for child in children) and time.monotonic() < deadline:
             time.sleep(0.02)
-        processes.end([*children, *([self._ether] if self._ether is not None else [])], grace_s=0.5)
+        processes.end([*children, *([self._ether] if self._ether is not None else [])], grace_s=0.3)
         self._switchboard.close()
         self._worker.shutdown()
         if self._pending is not None:
@@ -251,6 +251,8 @@ class _Run:
 
     def _record(self, index: int) -> None:
         self._round = index
+        while sum(peer.answers for peer in self._peers.values()) < 2:
+            self._attend()  # which ends the run if nobody comes back
         for peer in self._peers.values():
             peer.assembly = peer.capture = None
             peer.wanted = peer.answers

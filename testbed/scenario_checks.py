@@ -13,6 +13,7 @@ from math import ceil, dist
 import msgspec
 
 from testbed.scenario import METHODS, Node, Reflector, Scenario
+from testbed.scenario_words import number
 from testbed.schedule import LATENCY_BOUND_S, dsp_waveform, run_s
 
 __all__ = ["complaint", "resolved"]
@@ -20,13 +21,16 @@ __all__ = ["complaint", "resolved"]
 _SPEED_OF_LIGHT_MPS = 299_792_458.0
 _TIMING_UNCERTAINTY_SAMPLES = 3
 """What coarse timing may err, and what the band-limited pulse spreads, within the cyclic prefix."""
+SIMULATED_CARRIER_HZ = (70e6, 6e9)
+SIMULATED_RATE_HZ = (25e6 / 48, 61.44e6)
+"""What the simulated device can do, as the AD936x."""
 _CAPTURE_PPM = 60.0
 _CAPTURE_HZ = 150e3
 
 
 def complaint(scenario: Scenario) -> str | None:
     """Sentence on the first rule joining several keys that ``scenario`` breaks; None if it keeps all."""
-    for rule in (_names, _methods, _waveform, _round, _nodes, _clocks, _paths):
+    for rule in (_names, _methods, _waveform, _reach, _frame, _round, _nodes, _clocks, _paths):
         for sentence in rule(scenario):
             return sentence
     return None
@@ -76,57 +80,76 @@ def _methods(scenario: Scenario) -> Iterator[str]:
 
 def _waveform(scenario: Scenario) -> Iterator[str]:
     waveform = scenario.waveform
-    if waveform.fft_size & (waveform.fft_size - 1):
-        yield f"waveform.fft_size is {waveform.fft_size}, but must be a power of two from 64 to 8192"
-    rate = waveform.sample_rate_hz
-    if waveform.sample_rate_hz > waveform.carrier_hz:
+    size, rate, active = waveform.fft_size, waveform.sample_rate_hz, waveform.active_subcarriers
+    if size & (size - 1):
+        yield f"waveform.fft_size is {size}, but must be a power of two from 64 to 8192"
+    if rate > waveform.carrier_hz:
         yield (
-            f"waveform.sample_rate_hz is {rate:g} ({_frequency(rate)}), above the carrier of "
+            f"waveform.sample_rate_hz is {number(rate)} ({_frequency(rate)}), above the carrier of "
             f"{_frequency(waveform.carrier_hz)}: give both in hertz"
         )
-    band = (waveform.active_subcarriers + 1) * rate / waveform.fft_size
-    if waveform.active_subcarriers >= waveform.fft_size:
+    if active > size - 2:
         yield (
-            f"waveform.active_subcarriers is {waveform.active_subcarriers} ({_frequency(band)} wide), but the radio's "
-            f"rate of {_frequency(rate)} holds fewer than fft_size = {waveform.fft_size}: "
-            f"use {int(0.8 * waveform.fft_size) // 2 * 2} or less"
+            f"waveform.active_subcarriers is {active} ({_frequency((active + 1) * rate / size)} wide), but the radio's "
+            f"rate is {_frequency(rate)}, {size} subcarriers: use {int(0.8 * size) // 2 * 2} or less"
         )
-    if waveform.active_subcarriers % 2:
+    if active % 2:
         yield (
-            f"waveform.active_subcarriers is {waveform.active_subcarriers}, but must be even, half on each side of "
-            f"the carrier: use {waveform.active_subcarriers - 1}"
+            f"waveform.active_subcarriers is {active}, but must be even, half on each side of the carrier: "
+            f"use {active - 1}"
         )
-    if waveform.cp_samples > waveform.fft_size:
-        yield (
-            f"waveform.cp_samples is {waveform.cp_samples}, but must not exceed waveform.fft_size = {waveform.fft_size}"
-        )
-    if waveform.pilot_spacing > waveform.active_subcarriers // 4:
+    if waveform.cp_samples >= size:
+        yield f"waveform.cp_samples is {waveform.cp_samples}, but must be less than waveform.fft_size = {size}"
+    if waveform.pilot_spacing > active // 4:
         yield (
             f"waveform.pilot_spacing is {waveform.pilot_spacing}, which leaves fewer than four pilots in a symbol: "
-            f"use {waveform.active_subcarriers // 4} or less"
+            f"use {active // 4} or less"
         )
+
+
+def _reach(scenario: Scenario) -> Iterator[str]:
+    waveform = scenario.waveform
+    simulated = [node.name for node in scenario.node if node.radio == "simulated"]
+    for key, value, (low, high) in (
+        ("carrier_hz", waveform.carrier_hz, SIMULATED_CARRIER_HZ),
+        ("sample_rate_hz", waveform.sample_rate_hz, SIMULATED_RATE_HZ),
+    ):
+        if simulated and not low <= value <= high:
+            yield (
+                f"waveform.{key} is {number(value)} ({_frequency(value)}), but the simulated radio of "
+                f"{simulated[0]!r} covers {_frequency(low)} to {_frequency(high)}: give hertz in that range"
+            )
+
+
+def _frame(scenario: Scenario) -> Iterator[str]:
+    from dsp.payload import payload_bits
+
+    try:
+        payload_bits(dsp_waveform(scenario))
+    except ValueError as error:
+        reason = str(error).replace(": ", "; ")
+        yield f"waveform.symbols is {scenario.waveform.symbols}, but {reason}: use more symbols or subcarriers"
 
 
 def _round(scenario: Scenario) -> Iterator[str]:
-    timing, waveform = scenario.round, scenario.waveform
-    period = timing.frame_period_s * waveform.sample_rate_hz
+    timing, rate = scenario.round, scenario.waveform.sample_rate_hz
+    period = timing.frame_period_s * rate
     if abs(period - round(period)) > 1e-6:
         yield (
-            f"round.frame_period_s is {timing.frame_period_s:g} ({period:.6f} samples), but must be a whole number of "
-            f"samples: use {round(period) / waveform.sample_rate_hz:.12g}"
+            f"round.frame_period_s is {number(timing.frame_period_s)} ({period:.6f} samples), but must be a whole "
+            f"number of samples: use {round(period) / rate:.12g}"
         )
     frame = dsp_waveform(scenario).frame_samples
     if period < frame:
-        milliseconds = ceil(1e4 * frame / waveform.sample_rate_hz) / 10
         yield (
-            f"round.frame_period_s is {timing.frame_period_s:g} ({1e3 * timing.frame_period_s:g} ms), but a frame "
-            f"takes {1e3 * frame / waveform.sample_rate_hz:.3f} ms: use {milliseconds / 1e3:g} or more"
+            f"round.frame_period_s is {number(timing.frame_period_s)} ({1e3 * timing.frame_period_s:g} ms), but a "
+            f"frame takes {1e3 * frame / rate:.3f} ms: use {number(ceil(1e4 * frame / rate) / 1e4)} or more"
         )
     spread = 2 * timing.start_spread_s + LATENCY_BOUND_S
     if timing.guard_s < spread:
         yield (
-            f"round.guard_s is {timing.guard_s:g} ({1e3 * timing.guard_s:g} ms), but the starts of two nodes may lie "
-            f"{1e3 * spread:g} ms apart: use {spread:g} or more"
+            f"round.guard_s is {number(timing.guard_s)} ({1e3 * timing.guard_s:g} ms), but the starts of two nodes "
+            f"may lie {1e3 * spread:g} ms apart: use {number(spread)} or more"
         )
 
 

@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from testbed.scenario import Scenario
 
-__all__ = ["wrong_value"]
+__all__ = ["number", "wrong_value"]
 
 _UNITS = {
     "hz": "hertz",
@@ -101,7 +101,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return "an array of tables"
+        return f"{len(value)} tables" if len(value) > 1 else "1 table"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -164,8 +164,10 @@ def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
 
 
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" from {number(kind.ge)} to {number(kind.le)}"
     bounds = [
-        f"{words} {_number(bound)}"
+        f"{words} {number(bound)}"
         for words, bound in (
             ("at least", kind.ge),
             ("greater than", kind.gt),
@@ -177,5 +179,6 @@ def _range(kind: inspect.IntType | inspect.FloatType) -> str:
     return " " + " and ".join(bounds) if bounds else ""
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Shortest usual form: 2.4e9."""
     return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:g}")

@@ -40,7 +40,7 @@ _SPARE_BYTES = 50_000_000
     "--wait",
     "arrival_s",
     type=click.FloatRange(min=0, min_open=True),
-    default=8.0,
+    default=7.0,
     show_default=True,
     metavar="SECONDS",
     help="How long to wait for an agent to say that it is there.",
@@ -76,7 +76,8 @@ def command(
     if outcome.failure:
         raise RunError(outcome.failure)
     if outcome.interrupted:
-        raise KeyboardInterrupt
+        click.echo("isac: interrupted; finished rounds are kept", err=True)
+        raise click.exceptions.Exit(130)
 
 
 def check_room(folder: Path, scenario: Scenario) -> None:

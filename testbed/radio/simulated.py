@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from sim_backend.clocks import PowerLaw
 from sim_backend.ether import Ether, EtherError
 from sim_backend.ether import Reception as EtherReception
-from sim_backend.synthesizer import CARRIER_RANGE_HZ, RATE_RANGE_HZ, applied_carrier_hz, applied_rate_hz
+from sim_backend.synthesizer import RATE_RANGE_HZ, applied_carrier_hz, applied_rate_hz
 from sim_backend.world import ClockSpec, FrontEndSpec, NodeSpec, ReflectorSpec, SceneSpec, WorldSpec
 from testbed import schedule
 from testbed.capture import Departure, Stretch
-from testbed.errors import UserError
 from testbed.protocol import DepartureRow, StretchRow
 from testbed.radio import wire
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
@@ -137,18 +136,10 @@ def world_specification(scenario: Scenario) -> WorldSpec:
 
     Raises
     ------
-    UserError
+    ValueError
         If carrier or rate are outside what the simulated device can do.
     """
     waveform, scene = scenario.waveform, scenario.scene
-    for key, value, (low, high) in (
-        ("carrier_hz", waveform.carrier_hz, CARRIER_RANGE_HZ),
-        ("sample_rate_hz", waveform.sample_rate_hz, RATE_RANGE_HZ),
-    ):
-        if not low <= value <= high:
-            raise UserError(
-                f"waveform.{key} is {value:g}, but a simulated radio covers {low / 1e6:g} to {high / 1e6:g} MHz"
-            )
     numerology = schedule.dsp_waveform(scenario)
     return WorldSpec(
         nodes=tuple(_node_specification(scenario, node) for node in scenario.node if node.radio == "simulated"),
