@@ -195,7 +195,7 @@ class _Bank:
             cross = np.stack([to_value, to_integral], axis=-1)
         else:
             cross = row * power[..., None]
-        self.correction = np.linalg.solve(end[:, None], cross[..., None])[..., 0] if len(self.poles) else cross
+        self.correction = np.einsum("jia,jab->jib", cross, np.linalg.inv(end)) if len(self.poles) else cross
 
     def stationary(self, random: np.random.Generator) -> FloatArray:
         """Values at the start; a random walk starts at zero."""

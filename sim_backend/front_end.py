@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim_backend.propagation import BLOCK
 from sim_backend.randomness import generator, key_words
 from sim_backend.specification import FrontEndSpec
 
@@ -30,17 +31,18 @@ def phase_noise(spec: FrontEndSpec, rate_hz: float, samples: int, seed: int, *la
 
     White noise through the loop's one-pole low pass: power 2·rms²/(pi·bandwidth) per hertz below it.
     """
-    from sim_backend.kernels import _filtered_phase
+    from sim_backend.kernels import _filtered_phase, _normals
 
     angle = np.zeros(samples, dtype=np.float32)
     if spec.phase_noise_deg == 0.0:
         return angle
     deviation = float(np.deg2rad(spec.phase_noise_deg))
     pole = float(np.exp(-2 * np.pi * spec.phase_noise_bandwidth_hz / rate_hz))
-    random = generator(seed, *labels, "phase noise")
-    start = deviation * float(random.standard_normal())
-    normals = random.standard_normal(samples, dtype=np.float32)
-    _filtered_phase(start, pole, deviation * float(np.sqrt(1 - pole**2)), normals, angle)
+    pairs = -(-samples // (2 * BLOCK)) * BLOCK
+    normals = np.empty((2, pairs), dtype=np.float32)
+    _normals(key_words(seed, *labels, "phase noise"), normals[0], normals[1])
+    start = deviation * float(generator(seed, *labels, "phase noise").standard_normal())
+    _filtered_phase(start, pole, deviation * float(np.sqrt(1 - pole**2)), normals.ravel()[:samples], angle)
     return angle
 
 
@@ -63,7 +65,7 @@ def digitise(
     Parameters
     ----------
     real, imaginary : float32 arrays, shape (sample,)
-        Field in square-root watts.
+        Field in square-root watts; a whole number of `BLOCK`.
     noise_power : float
         Of the complex noise over the whole rate, watts; 0 for none.
     scale : float
@@ -75,6 +77,8 @@ def digitise(
     """
     from sim_backend.kernels import _digitise
 
+    if real.size % BLOCK or not real.size == imaginary.size == angle.size:
+        raise ValueError(f"a stretch is a whole number of blocks of {BLOCK}, got {real.size} samples")
     counts = np.empty((real.size, 2), dtype=np.int16)
     limit = full_scale(spec)
     ratio = 10.0 ** (spec.gain_imbalance_db / 20.0)

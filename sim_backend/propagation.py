@@ -98,7 +98,9 @@ class Source:
             ends = busy[np.concatenate([breaks, [busy.size - 1]])] + 1
             runs = [(int(begin), int(end)) for begin, end in zip(begins, ends, strict=True)]
         if angle is not None:
-            values = values * np.exp(1j * angle).astype(np.complex64)
+            values = values.copy()
+            for begin, end in runs:
+                values[begin:end] *= np.cos(angle[begin:end]) + 1j * np.sin(angle[begin:end])
         real, imaginary = (np.zeros(values.size + 2 * _PAD, dtype=np.float32) for _ in range(2))
         real[_PAD : _PAD + values.size] = values.real
         imaginary[_PAD : _PAD + values.size] = values.imag

@@ -282,20 +282,21 @@ class World:
         stretch = self._stretch(name, request)
         front, rate = stretch.node.front_end, float(stretch.node.rate_hz)
         label = (name, "receive", request.stream, request.round)
-        angle = front_end.phase_noise(front, rate, request.samples, self.spec.seed, *label)
+        whole = (stretch.elapsed.size - 1) * BLOCK
+        angle = front_end.phase_noise(front, rate, whole, self.spec.seed, *label)
         kept, gaps = front_end.losses(front, request.samples, self.spec.seed, *label)
         scale = float(np.sqrt(1e3 * 10 ** (self.gain_db(name) / 10)))
         antennas = []
         for antenna in range(stretch.node.antennas):
-            real, imaginary = (np.zeros((stretch.elapsed.size - 1) * BLOCK, dtype=np.float32) for _ in range(2))
+            real, imaginary = (np.zeros(whole, dtype=np.float32) for _ in range(2))
             for transmitter, bursts in sources.items():
                 for path, level in self._links(name, transmitter, antenna) if bursts else []:
                     for burst, source in bursts:
                         self._add(stretch, transmitter, burst, source, path, level, real, imaginary)
             counts = front_end.digitise(
-                front, real[: request.samples], imaginary[: request.samples], noise_power=self.noise_watts(name),
-                scale=scale, angle=angle, seed=self.spec.seed, labels=(*label, antenna),
-            )  # fmt: skip
+                front, real, imaginary, noise_power=self.noise_watts(name), scale=scale, angle=angle,
+                seed=self.spec.seed, labels=(*label, antenna),
+            )[: request.samples]  # fmt: skip
             antennas.append(counts if kept is None else counts[kept])
         return Rendered(
             np.stack(antennas),
