@@ -166,9 +166,10 @@ def carrier_offset(
     """True carrier frequency offset in hertz: minus the carrier times the slope of s_n - s_m over ``intervals``.
 
     The slope is the least-squares one of the realised clocks over the frames used, ``intervals`` on the receiver's
-    clock, with an intercept common to all. It is taken per second of the receiver's clock, as the receiver measures
-    it: fc·(delta_m - delta_n)/(1 + delta_n). Nobody can measure the difference to fc·(delta_m - delta_n) without
-    true time, but at 25 ppm it is some hertz of 120 kHz.
+    clock, with an intercept common to all. It is taken per second of the two clocks' mean, which makes it
+    antisymmetric, as the definition fc·(delta_m - delta_n) is, and is what a two-way exchange measures: one half by
+    each clock. True time, which the definition counts by, is known to neither: against it both differ by the clocks'
+    mean error, 25 ppm of 120 kHz at the most.
 
     Raises
     ------
@@ -188,8 +189,10 @@ def carrier_offset(
     if not pieces:
         raise ValueError("no interval to take the slope over")
     elapsed_n = np.concatenate(pieces)
-    difference = elapsed_n - _elapsed_of_other(n, m, elapsed_n)
-    centred = elapsed_n - elapsed_n.mean()
+    elapsed_m = _elapsed_of_other(n, m, elapsed_n)
+    difference = elapsed_n - elapsed_m
+    common = 0.5 * (elapsed_n + elapsed_m)
+    centred = common - common.mean()
     slope = np.dot(centred, difference - difference.mean()) / np.dot(centred, centred)
     return -float(carrier_hz) * float(slope)
 

@@ -138,9 +138,12 @@ def test_carrier_offset_is_the_least_squares_slope_over_the_frames(seed: int) ->
     offset = true_offset(n, m, dense)[1].astype(float)
     common = dense - 0.5 * (offset - offset.mean())
     slope = np.polyfit(common - common.mean(), offset, 1)[0]
-    found = carrier_offset(n.capture("n"), m.capture("m"), float(CARRIER_HZ), frames)
+    truth_n, truth_m = ClockTruth(n.capture("n")), ClockTruth(m.capture("m"))
+    found = carrier_offset(truth_n, truth_m, float(CARRIER_HZ), frames)
     # The raster of 50 µs against a finer one; the waves alone move the carrier by hundreds of hertz.
     assert found == pytest.approx(-float(CARRIER_HZ) * slope, abs=1e-3)
+    reverse = [tuple(truth_m.reading_at(truth_n.true_time_of(moment)) for moment in frame) for frame in frames]
+    assert carrier_offset(truth_m, truth_n, CARRIER_HZ, reverse) == pytest.approx(-found, abs=1e-4)  # type: ignore[arg-type]
 
 
 def test_a_loss_at_the_beginning_does_not_shift_the_truth() -> None:
