@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,11 @@ __all__ = ["LinkMeasurement", "Position", "Station", "associate", "locate"]
 _GATE = 13.8
 """Squared normalised distance below which two hypotheses agree: 99.9 % of a chi-square with two degrees."""
 _ELLIPSE_STARTS = 72
+_SHELL_STARTS = 12
+"""Best of the points on an ellipsoid from which the search in three dimensions starts."""
 _MIN_SEPARATION_M = 1e-3
+_CURVED = 4.0
+"""Margin of the linear gate before the exact one."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +166,29 @@ def associate(
     left = list(range(len(measurements)))
     targets: list[Position] = []
     while left:
-        best: Position | None = None
-        for members in _proposals(measurements, left):
-            grown = _grown(measurements, members, left, stations, false_rejection)
-            if grown is not None and (best is None or _rank(grown) < _rank(best)):
-                best = grown
-        if best is None:
+        grown = [
+            hypothesis
+            for members in _proposals(measurements, left)
+            for hypothesis in _grown(measurements, members, left, stations, false_rejection)
+        ]
+        if not grown:
             break
-        targets.append(best)
+        best = min(grown, key=lambda one: (-len(one.members), one.chi2))
+        solution = locate([measurements[index] for index in best.members], stations)
+        if solution is None:
+            break
+        targets.append(replace(solution, members=best.members))
         left = [index for index in left if index not in best.members]
     return targets
 
 
-def _rank(position: Position) -> tuple[int, int, float]:
-    return (-len(position.members), int(position.ambiguous), position.chi2)
+@dataclass(frozen=True)
+class _Hypothesis:
+    """Detections that one position explains."""
+
+    members: tuple[int, ...]
+    point: FloatArray
+    chi2: float
 
 
 def _proposals(measurements: Sequence[LinkMeasurement], left: list[int]) -> list[tuple[int, ...]]:
@@ -218,35 +231,51 @@ def _grown(
     left: list[int],
     stations: Mapping[str, Station],
     false_rejection: float,
-) -> Position | None:
-    """Proposal with the nearest fitting detection of every other link added, one at a time; None if it fits none."""
-    from dataclasses import replace
-
+) -> list[_Hypothesis]:
+    """Every position a proposal allows, each with the nearest fitting detection of the other links added in turn."""
     from scipy.special import chdtri
 
-    gate = float(chdtri(1.0, false_rejection))
-    chosen = list(members)
-    solution = locate([measurements[index] for index in chosen], stations)
-    if solution is None or solution.chi2 > float(chdtri(float(max(solution.degrees, 1)), false_rejection)):
-        return None
-    while True:
-        links = {_link(measurements[index]) for index in chosen}
-        best: tuple[float, int, Position] | None = None
-        for index in left:
-            candidate = measurements[index]
-            if _link(candidate) in links or not all(_agree(candidate, measurements[i], gate) for i in chosen):
-                continue
-            joint = locate([measurements[i] for i in [*chosen, index]], stations)
-            if joint is None:
-                continue
-            added = 1.0 + float(bool(candidate.sines))
-            increase = joint.chi2 - solution.chi2
-            if increase < float(chdtri(added, false_rejection)) and (best is None or increase < best[0]):
-                best = (increase, index, joint)
-        if best is None:
-            return replace(solution, members=tuple(chosen))
-        chosen.append(best[1])
-        solution = best[2]
+    gates = [float(chdtri(float(degrees), false_rejection)) for degrees in (1, 2)]
+    solution = locate([measurements[index] for index in members], stations)
+    if solution is None or (solution.degrees > 0 and solution.chi2 > float(chdtri(solution.degrees, false_rejection))):
+        return []
+    found = []
+    for start in (solution.position_m, *solution.alternatives_m):
+        problem = _Problem([measurements[index] for index in members], stations)
+        grown = _Hypothesis(members, start, problem.cost(start))
+        while True:
+            following = _joined(measurements, grown, left, stations, gates)
+            if following is None:
+                break
+            grown = following
+        found.append(grown)
+    return found
+
+
+def _joined(
+    measurements: Sequence[LinkMeasurement],
+    grown: _Hypothesis,
+    left: list[int],
+    stations: Mapping[str, Station],
+    gates: list[float],
+) -> _Hypothesis | None:
+    """Hypothesis with the detection added that fits best; None if none of another link fits."""
+    links = {_link(measurements[index]) for index in grown.members}
+    chosen = [measurements[index] for index in grown.members]
+    covariance = np.linalg.pinv(_Problem(chosen, stations).information(grown.point))
+    best: _Hypothesis | None = None
+    for index in left:
+        candidate = measurements[index]
+        if _link(candidate) in links or not all(_agree(candidate, one, gates[0]) for one in chosen):
+            continue
+        gate = gates[1] if candidate.sines else gates[0]
+        # the linear prediction turns most away; it is generous, since rays and ellipses are curved
+        if _Problem([candidate], stations).innovation(grown.point, covariance) > _CURVED * gate:
+            continue
+        cost, point = _Problem([*chosen, candidate], stations).minimise(grown.point)
+        if cost - grown.chi2 < gate and (best is None or cost < best.chi2):
+            best = _Hypothesis((*grown.members, index), point, cost)
+    return best
 
 
 class _Problem:
@@ -293,6 +322,20 @@ class _Problem:
         _, gradients, deviations = self._residuals(point)
         return position_information(gradients, deviations)
 
+    def cost(self, point: FloatArray) -> float:
+        """Chi-square of the measurements at ``point``."""
+        residuals, _, deviations = self._residuals(point)
+        return float(np.sum((residuals / deviations) ** 2))
+
+    def innovation(self, point: FloatArray, covariance: FloatArray) -> float:
+        """Squared normalised distance of the measurements from a position known with ``covariance``."""
+        residuals, gradients, deviations = self._residuals(point)
+        # scaled first: delays of 1e-9 s beside sines would leave the matrix singular in double precision
+        scaled = gradients / deviations[:, None]
+        spread = scaled @ covariance @ scaled.T + np.eye(len(residuals))
+        normalised = residuals / deviations
+        return float(normalised @ np.linalg.solve(spread, normalised))
+
     def minimise(self, start: FloatArray) -> tuple[float, FloatArray]:
         """Cost (chi-square) and place of the minimum reached from ``start``."""
         point = np.array(start, dtype=np.float64)
@@ -327,7 +370,13 @@ class _Problem:
         sharpest = min(self._measurements, key=lambda one: one.delay_std_s)
         if not any(one.sines for one in self._measurements) or self.dimension == 3:
             directions = self._directions(_ELLIPSE_STARTS)
-            found += [point for point in (self._on_ellipse(sharpest, way) for way in directions) if point is not None]
+            ring = [point for point in (self._on_ellipse(sharpest, way) for way in directions) if point is not None]
+            costs = np.array([self.cost(point) for point in ring])
+            if self.dimension == 2:
+                chosen = np.flatnonzero((costs <= np.roll(costs, 1)) & (costs < np.roll(costs, -1)))
+            else:
+                chosen = np.argsort(costs)[:_SHELL_STARTS]
+            found += [ring[index] for index in chosen]
         return found
 
     def _directions(self, number: int) -> list[FloatArray]:
