@@ -26,7 +26,7 @@ def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
     from testbed.report.summary import summarize
 
     if len(folders) < 2:
-        raise UserError("isac compare: got one folder; name two or more to compare")
+        raise UserError("compare: got one folder; name two or more")
     runs = [read_run(folder) for folder in folders]
     summaries = [summarize(run) for run in runs]
     table = Table(show_edge=False, pad_edge=False, header_style="bold")

@@ -18,6 +18,7 @@ from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 __all__ = [
     "BLACK",
@@ -195,7 +196,8 @@ def metres(value: float | None) -> str:
 
 def new_figure(width_in: float, height_in: float) -> Figure:
     """Figure on an Agg canvas with the layout solved when drawn; call inside `figure_style`."""
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    # the default padding cuts the headings of axes of equal aspect
+    figure = Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(h_pad=0.09))
     FigureCanvasAgg(figure)
     return figure
 

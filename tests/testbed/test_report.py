@@ -586,6 +586,20 @@ def test_ellipse_holds_nineteen_of_twenty() -> None:
     assert inside == pytest.approx(0.95, abs=0.005)
 
 
+def test_an_ambiguous_position_is_drawn_hollow(run_folder: Path) -> None:
+    def doubt(results: dict[str, Any]) -> None:
+        results["positions"] = [row for row in results["positions"] if row["method"] == "reciprocity-mle"][:4]
+        results["positions"][1]["reason"] = "another position fits as well"
+        results["positions"][1]["position_m"] = [11.5, 23.5]
+
+    with figure_style():
+        drawing = floor_plan.draw(read_run(edit(run_folder, doubt)), "reciprocity-mle")
+    assert isinstance(drawing, Drawing)
+    hollow = [line for line in drawing.figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in hollow] == [(11.5, 23.5)]
+    assert "hollow: another position fits as well" in [text.get_text() for text in drawing.figure.legends[0].texts]
+
+
 def test_floor_plan_without_positions_says_so(run_folder: Path) -> None:
     def none(results: dict[str, Any]) -> None:
         results["positions"] = []

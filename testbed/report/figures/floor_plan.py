@@ -122,9 +122,10 @@ def _draw_tracks(axes: Axes, tracks: dict[str, FloatArray], *, zoomed: bool) -> 
         if not zoomed:
             axes.annotate(
                 name,
-                track[0],
-                xytext=(10, 8),
+                track[np.argmax(track[:, 0])],
+                xytext=(20, 0),
                 textcoords="offset points",
+                va="center",
                 color="#8A5F00",
                 fontweight="bold",
                 path_effects=_HALO,
@@ -132,31 +133,52 @@ def _draw_tracks(axes: Axes, tracks: dict[str, FloatArray], *, zoomed: bool) -> 
             )
 
 
+def _draw_ellipse(axes: Axes, centre: FloatArray, covariance_m2: FloatArray, colour: str, *, sure: bool) -> None:
+    width, height, angle = confidence_ellipse(covariance_m2)
+    for face, edge, alpha in ((colour if sure else "none", "none", 0.10), ("none", colour, 0.9)):
+        patch = Ellipse(
+            (float(centre[0]), float(centre[1])),
+            width,
+            height,
+            angle=angle,
+            facecolor=face,
+            edgecolor=edge,
+            alpha=alpha,
+            linewidth=1.0,
+            linestyle="-" if sure else (0, (3, 2)),
+            zorder=5,
+        )
+        axes.add_patch(patch)
+
+
 def _draw_estimates(axes: Axes, groups: dict[str, list[Row]]) -> list[Line2D]:
+    """Positions with their ellipses: filled, or hollow and dashed where the run says itself that it is unsure."""
     handles = []
     for index, (label, rows) in enumerate(groups.items()):
         colour, marker = _FUSIONS[index % len(_FUSIONS)]
         for row in rows:
-            centre = _plane(row["position_m"])
+            centre, sure = _plane(row["position_m"]), not row.get("reason")
             if row.get("covariance_m2") is not None:
-                width, height, angle = confidence_ellipse(np.asarray(row["covariance_m2"], dtype=np.float64))
-                for face, edge, alpha in ((colour, "none", 0.10), ("none", colour, 0.9)):
-                    patch = Ellipse(
-                        (float(centre[0]), float(centre[1])),
-                        width,
-                        height,
-                        angle=angle,
-                        facecolor=face,
-                        edgecolor=edge,
-                        alpha=alpha,
-                        linewidth=1.0,
-                        zorder=5,
-                    )
-                    axes.add_patch(patch)
+                _draw_ellipse(axes, centre, np.asarray(row["covariance_m2"], dtype=np.float64), colour, sure=sure)
             axes.plot(
-                *centre, marker, color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.7, zorder=6
+                *centre,
+                marker,
+                color=colour,
+                markersize=5.5,
+                markerfacecolor=colour if sure else "white",
+                markeredgecolor="white" if sure else colour,
+                markeredgewidth=0.7 if sure else 1.2,
+                zorder=6,
             )
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=f"estimated, {label}"))
+    reasons = dict.fromkeys(str(row["reason"]) for rows in groups.values() for row in rows if row.get("reason"))
+    if reasons:
+        label = f"hollow: {'; '.join(reasons)}"
+        handles.append(
+            Line2D(
+                [], [], color=INK, marker="o", markerfacecolor="white", markersize=5.5, linestyle="none", label=label
+            )
+        )
     return handles
 
 
@@ -209,7 +231,7 @@ def draw(run: RunData, method: str | None) -> Drawing | LeftOut:
         return LeftOut(title, "No floor plan is shown because the scenario gives no node positions.")
     standing = [reflector for reflector in _reflectors(run) if not np.any(reflector[1])]
     tracks, groups = _tracks(run), _groups(run, method)
-    figure = new_figure(10.0, 5.6 if groups else 6.4)
+    figure = new_figure(10.0, 6.0 if groups else 6.6)
     panels = figure.subplots(1, 2 if groups else 1, squeeze=False)[0]
     everything = [_plane(node["position_m"]) for node in nodes] + [place for _, _, place in standing]
     everything += [point for track in tracks.values() for point in track]

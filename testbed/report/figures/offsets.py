@@ -112,7 +112,15 @@ def _offset_panel(axes: Axes, table: dict[str, list[Row]], which: Quantity, refe
         axes.set_ylim(own.min() - room, own.max() + room)
     if truth:
         true = (values - _column(rows, error_key) - origin) * unit.scale
-        axes.plot(_rounds(rows), true, color=BLACK, linewidth=1.2, marker="_", markersize=22, zorder=2)
+        axes.plot(
+            _rounds(rows),
+            true,
+            color=BLACK,
+            linewidth=1.2,
+            marker="" if len(rows) > 1 else "_",
+            markersize=22,
+            zorder=2,
+        )
     sign = "minus" if origin >= 0 else "plus"
     label_above(axes, f"{name} {sign} {quantity(abs(origin), base, digits=6)}, in {unit.name}")
     axes.yaxis.set_major_locator(MaxNLocator(5))
