@@ -114,6 +114,8 @@ class Ether:
         """Take a node out; nobody waits for it any more. Detaching twice is harmless."""
         with self._change:
             self._radios.pop(node, None)
+            if all(radio.wanted is None for radio in self._radios.values()):
+                self._waiting_since = None
             self._change.notify_all()
 
     def transmit(self, node: str, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
@@ -154,14 +156,9 @@ class Ether:
             if self._waiting_since is None:
                 self._waiting_since = monotonic()
             self._change.notify_all()
-            while radio.result is None:
-                if self._radios.get(node) is not radio:
-                    raise EtherError(f"'{node}' was detached while it waited")
-                self._render_if_due()
-                if radio.result is None:
-                    left = self._timeout - (monotonic() - (self._waiting_since or monotonic()))
-                    self._change.wait(max(left, 0.0) + 1e-3)
-            result, radio.result = radio.result, None
+            while (result := self._turn(node, radio)) is None:
+                waited = monotonic() - (self._waiting_since or monotonic())
+                self._change.wait(max(self._timeout - waited, 0.0) + 1e-3)
         if isinstance(result, Exception):
             raise result
         return result
@@ -172,6 +169,15 @@ class Ether:
         if node not in self._radios:
             raise EtherError(f"'{node}' is not attached")
         return self._radios[node]
+
+    def _turn(self, node: str, radio: _Attached) -> Reception | Exception | None:
+        """What a waiting radio is due, once there is something; renders the batch if it is time."""
+        if self._radios.get(node) is not radio:
+            raise EtherError(f"'{node}' was detached while it waited")
+        if radio.result is None:
+            self._render_if_due()
+        result, radio.result = radio.result, None
+        return result
 
     def _render_if_due(self) -> None:
         missing = [radio for radio in self._radios.values() if radio.wanted is None and not radio.stalled]

@@ -40,7 +40,7 @@ def phase_noise(spec: FrontEndSpec, rate_hz: float, samples: int, seed: int, *la
     pole = float(np.exp(-2 * np.pi * spec.phase_noise_bandwidth_hz / rate_hz))
     pairs = -(-samples // (2 * BLOCK)) * BLOCK
     normals = np.empty((2, pairs), dtype=np.float32)
-    _normals(key_words(seed, *labels, "phase noise"), normals[0], normals[1])
+    _normals(0, key_words(seed, *labels, "phase noise"), normals[0], normals[1])
     start = deviation * float(generator(seed, *labels, "phase noise").standard_normal())
     _filtered_phase(start, pole, deviation * float(np.sqrt(1 - pole**2)), normals.ravel()[:samples], angle)
     return angle

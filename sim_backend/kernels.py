@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Singles = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Keys = tuple[int, int, int, int]
 
 BLOCK = 64
 """Output samples that share one set of filter taps and their first derivative."""
+NOISE_CHUNK = 64 * BLOCK
 _LOG = (
     0.0874394535,
     -0.143773306,
@@ -22,7 +28,9 @@ _LOG = (
 
 
 @njit(cache=True, nogil=True)
-def _first_order_paths(poles, start, innovations, step, integrated, total, ends):
+def _first_order_paths(
+    poles: Doubles, start: Doubles, innovations: Doubles, step: float, integrated: bool, total: Doubles, ends: Doubles
+) -> None:
     """Sum of first-order processes (or of their integrals) over a segment, and each one's end state."""
     count, steps = innovations.shape
     for j in range(count):
@@ -44,7 +52,7 @@ def _first_order_paths(poles, start, innovations, step, integrated, total, ends)
 
 
 @njit(cache=True, nogil=True)
-def _spline(coefficients, position, result):
+def _spline(coefficients: Doubles, position: Doubles, result: Doubles) -> None:
     """Cubic B-spline of ``coefficients`` at ``position`` (in steps)."""
     for i in range(position.size):
         n = int(np.floor(position[i]))
@@ -63,7 +71,19 @@ def _spline(coefficients, position, result):
 
 
 @njit(cache=True, nogil=True)
-def _propagate(source_re, source_im, position, cycles, gain_re, gain_im, polynomial, out_re, out_im, first, last):
+def _propagate(
+    source_re: Singles,
+    source_im: Singles,
+    position: Doubles,
+    cycles: Doubles,
+    gain_re: float,
+    gain_im: float,
+    polynomial: Doubles,
+    out_re: Singles,
+    out_im: Singles,
+    first: int,
+    last: int,
+) -> None:
     """Add one path to the output blocks ``first`` … ``last`` - 1.
 
     ``position`` and ``cycles`` give, at block edges, the place in the source (in samples, of the filter's first
@@ -140,7 +160,7 @@ def _propagate(source_re, source_im, position, cycles, gain_re, gain_im, polynom
 
 
 @njit(cache=True, nogil=True)
-def _filtered_phase(start, pole, gain, normals, angle):
+def _filtered_phase(start: float, pole: float, gain: float, normals: Singles, angle: Singles) -> None:
     """First-order low-passed noise, in radians."""
     value = start
     for i in range(normals.size):
@@ -149,7 +169,7 @@ def _filtered_phase(start, pole, gain, normals, angle):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _mix(word):
+def _mix(word: np.uint32) -> np.uint32:
     """Avalanche of 32 bits (Wellons' lowbias32). Casts keep the arithmetic from growing to 64 bits."""
     word = np.uint32(word ^ (word >> np.uint32(16)))
     word = np.uint32(word * np.uint32(0x7FEB352D))
@@ -159,7 +179,18 @@ def _mix(word):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _normal_block(first, key_a, key_b, key_c, key_d, uniform, bits, angle, normal_re, normal_im):
+def _normal_block(
+    first: int,
+    key_a: np.uint32,
+    key_b: np.uint32,
+    key_c: np.uint32,
+    key_d: np.uint32,
+    uniform: Singles,
+    bits: NDArray[np.int32],
+    angle: NDArray[np.uint32],
+    normal_re: Singles,
+    normal_im: Singles,
+) -> None:
     """Independent standard normals of counters ``first`` …, by a keyed hash and Box and Muller's transform.
 
     ``uniform`` and ``bits`` are one buffer seen as floats and as integers. Logarithm and circle are polynomials
@@ -193,8 +224,8 @@ def _normal_block(first, key_a, key_b, key_c, key_d, uniform, bits, angle, norma
         rest = np.int32(np.uint32(angle[i] - np.uint32(quarter << np.uint32(30))))
         t = np.float32(rest) * np.float32(2.0 * np.pi * 2.0**-32)
         q = t * t
-        sine = t * (1 + q * (np.float32(-1 / 6) + q * (np.float32(1 / 120) + q * np.float32(-1 / 5040))))
-        cosine = 1 + q * (
+        sine = t * (np.float32(1.0) + q * (np.float32(-1 / 6) + q * (np.float32(1 / 120) + q * np.float32(-1 / 5040))))
+        cosine = np.float32(1.0) + q * (
             np.float32(-0.5) + q * (np.float32(1 / 24) + q * (np.float32(-1 / 720) + q * np.float32(1 / 40320)))
         )
         odd = (quarter & np.uint32(1)) == np.uint32(1)
@@ -205,52 +236,80 @@ def _normal_block(first, key_a, key_b, key_c, key_d, uniform, bits, angle, norma
 
 
 @njit(cache=True, nogil=True)
-def _normals(keys, normal_re, normal_im):
-    """Fill two arrays, a whole number of blocks long, with independent standard normals."""
+def _normals(first: int, keys: Keys, normal_re: Singles, normal_im: Singles) -> None:
+    """Fill two arrays, a whole number of blocks long, with the independent standard normals of counters ``first`` …."""
     uniform = np.empty(BLOCK, dtype=np.float32)
     bits = uniform.view(np.int32)
     angle = np.empty(BLOCK, dtype=np.uint32)
     key_a, key_b, key_c, key_d = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
     for block in range(0, normal_re.size, BLOCK):
         _normal_block(
-            block, key_a, key_b, key_c, key_d, uniform, bits, angle,
-            normal_re[block : block + BLOCK], normal_im[block : block + BLOCK],
-        )  # fmt: skip
+            first + block,
+            key_a,
+            key_b,
+            key_c,
+            key_d,
+            uniform,
+            bits,
+            angle,
+            normal_re[block : block + BLOCK],
+            normal_im[block : block + BLOCK],
+        )
 
 
 @njit(cache=True, nogil=True)
-def _digitise(real, imaginary, angle, keys, deviation, scale, ratio, skew_sin, skew_cos, dc_re, dc_im, limit, counts):
+def _digitise(
+    real: Singles,
+    imaginary: Singles,
+    angle: Singles,
+    keys: Keys,
+    deviation: float,
+    scale: float,
+    ratio: float,
+    skew_sin: float,
+    skew_cos: float,
+    dc_re: float,
+    dc_im: float,
+    limit: int,
+    counts: NDArray[np.int16],
+) -> None:
     """Noise, phase noise, gain, imbalance, offset, rounding and clipping of a stretch, a whole number of blocks."""
-    uniform = np.empty(BLOCK, dtype=np.float32)
-    bits = uniform.view(np.int32)
-    turns = np.empty(BLOCK, dtype=np.uint32)
-    normal_re = np.zeros(BLOCK, dtype=np.float32)
-    normal_im = np.zeros(BLOCK, dtype=np.float32)
-    key_a, key_b, key_c, key_d = np.uint32(keys[0]), np.uint32(keys[1]), np.uint32(keys[2]), np.uint32(keys[3])
+    normal_re = np.zeros(NOISE_CHUNK, dtype=np.float32)
+    normal_im = np.zeros(NOISE_CHUNK, dtype=np.float32)
+    rounded_re = np.empty(BLOCK, dtype=np.int16)
+    rounded_im = np.empty(BLOCK, dtype=np.int16)
     level, gain = np.float32(deviation), np.float32(scale)
     in_phase, across, along = np.float32(ratio), np.float32(skew_sin), np.float32(skew_cos)
-    zero_re, zero_im = np.float32(dc_re), np.float32(dc_im)
+    # Half a count, so that the floor rounds.
+    zero_re, zero_im = np.float32(dc_re + 0.5), np.float32(dc_im + 0.5)
     low, high = np.float32(-limit), np.float32(limit - 1)
+    one = np.float32(1.0)
     for block in range(0, real.size, BLOCK):
-        if deviation > 0.0:
-            _normal_block(block, key_a, key_b, key_c, key_d, uniform, bits, turns, normal_re, normal_im)
+        place = block % NOISE_CHUNK
+        if deviation > 0.0 and place == 0:
+            _normals(block, keys, normal_re, normal_im)
+        noise_re = normal_re[place : place + BLOCK]
+        noise_im = normal_im[place : place + BLOCK]
         line_re = real[block : block + BLOCK]
         line_im = imaginary[block : block + BLOCK]
         line_angle = angle[block : block + BLOCK]
         line_out = counts[block : block + BLOCK]
         for i in range(BLOCK):
-            a = line_re[i] + level * normal_re[i]
-            b = line_im[i] + level * normal_im[i]
+            a = line_re[i] + level * noise_re[i]
+            b = line_im[i] + level * noise_im[i]
             t = line_angle[i]
             q = t * t
             # Series for a few degrees of phase noise; 2e-4 at a quarter turn.
-            s = t * (1 + q * (np.float32(-1 / 6) + q * (np.float32(1 / 120) + q * np.float32(-1 / 5040))))
-            c = 1 + q * (
+            s = t * (one + q * (np.float32(-1 / 6) + q * (np.float32(1 / 120) + q * np.float32(-1 / 5040))))
+            c = one + q * (
                 np.float32(-0.5) + q * (np.float32(1 / 24) + q * (np.float32(-1 / 720) + q * np.float32(1 / 40320)))
             )
             turned_re = gain * (a * c - b * s)
             turned_im = gain * (a * s + b * c)
-            out_re = np.floor(in_phase * turned_re + zero_re + np.float32(0.5))
-            out_im = np.floor(along * turned_im + across * turned_re + zero_im + np.float32(0.5))
-            line_out[i, 0] = np.int16(min(max(out_re, low), high))
-            line_out[i, 1] = np.int16(min(max(out_im, low), high))
+            out_re = np.floor(in_phase * turned_re + zero_re)
+            out_im = np.floor(along * turned_im + across * turned_re + zero_im)
+            rounded_re[i] = np.int16(np.int32(min(max(out_re, low), high)))
+            rounded_im[i] = np.int16(np.int32(min(max(out_im, low), high)))
+        for i in range(BLOCK):
+            line_out[i, 0] = rounded_re[i]
+            line_out[i, 1] = rounded_im[i]

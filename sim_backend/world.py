@@ -275,7 +275,7 @@ class World:
         anchor = Fraction(floor(start * 2**30), 2**30)
         first = float(Fraction(request.first_tick) / node.rate_hz - anchor - clock.error_at(anchor))
         edges = -(-request.samples // BLOCK) + 1
-        reading = first + np.arange(edges) * (BLOCK / float(node.rate_hz))
+        reading = first + np.arange(edges, dtype=np.float64) * (BLOCK / float(node.rate_hz))
         return _Stretch(node, request, anchor, clock.elapsed_at(anchor, reading), reading, first)
 
     def _receive(self, name: str, request: Request, sources: Mapping[str, list[tuple[Burst, Source]]]) -> Rendered:
@@ -360,7 +360,9 @@ class World:
     def _truth(self, stretch: _Stretch) -> dict[str, Any]:
         node, clock = stretch.node, self.clocks[stretch.node.name]
         spacing = max(int(_TRUTH_SPACING_S * float(node.rate_hz)), 1)
-        nominal = np.arange(-(-stretch.request.samples // spacing) + 1) * (spacing / float(node.rate_hz))
+        nominal = np.arange(-(-stretch.request.samples // spacing) + 1, dtype=np.float64) * (
+            spacing / float(node.rate_hz)
+        )
         elapsed = clock.elapsed_at(stretch.anchor, stretch.first_reading + nominal)
         start = stretch.anchor + Fraction(float(elapsed[0]))
         # Differences first: the elapsed error is small and keeps all its digits.

@@ -73,9 +73,9 @@ def test_thermal_power_is_boltzmanns():
 
 def test_normals_are_normal_and_independent():
     first, second, other = (np.empty((2, 512_000), dtype=np.float32) for _ in range(3))
-    _normals(key_words(1, "a"), first[0], first[1])
-    _normals(key_words(1, "a"), second[0], second[1])
-    _normals(key_words(1, "b"), other[0], other[1])
+    _normals(0, key_words(1, "a"), first[0], first[1])
+    _normals(0, key_words(1, "a"), second[0], second[1])
+    _normals(0, key_words(1, "b"), other[0], other[1])
     np.testing.assert_array_equal(first, second)
     for values in first:
         assert stats.kstest(values, "norm").pvalue > 1e-3

@@ -26,7 +26,7 @@ def _periodic(random: np.random.Generator, occupied: float, samples: int) -> tup
 
 def _exact(spectrum: np.ndarray, position: np.ndarray) -> np.ndarray:
     angle = np.ascontiguousarray(np.mod(2 * np.pi * position / PERIOD, 2 * np.pi))
-    return np.asarray(finufft.nufft1d2(angle, np.ascontiguousarray(spectrum), eps=1e-13, isign=1))
+    return np.asarray(finufft.nufft1d2(angle, np.ascontiguousarray(spectrum), eps=1e-13, isign=1, nthreads=1))
 
 
 def _heard(random: np.random.Generator, occupied: float, rate_difference: float) -> tuple[np.ndarray, ...]:
@@ -73,7 +73,7 @@ def test_delay_error_does_not_depend_on_the_place_within_the_recording():
 def test_stated_error_is_the_measured_one(occupied):
     random = np.random.default_rng(3)
     measured = []
-    for _ in range(30):
+    for _ in range(12):
         heard, exact, _ = _heard(random, occupied, 37e-6)
         measured.append(np.sum(np.abs(heard - exact) ** 2) / np.sum(np.abs(exact) ** 2))
     measured_db = 10 * np.log10(np.mean(measured))

@@ -45,7 +45,7 @@ def _samples(spectrum: np.ndarray, count: int) -> np.ndarray:
 
 def _signal(spectrum: np.ndarray, position: np.ndarray) -> np.ndarray:
     angle = np.ascontiguousarray(np.mod(2 * np.pi * position / PERIOD, 2 * np.pi))
-    return np.asarray(finufft.nufft1d2(angle, np.ascontiguousarray(spectrum), eps=1e-13, isign=1))
+    return np.asarray(finufft.nufft1d2(angle, np.ascontiguousarray(spectrum), eps=1e-13, isign=1, nthreads=1))
 
 
 def _pair(**scene) -> WorldSpec:
