@@ -46,16 +46,18 @@ class Agent:
                 f"--coordinator is {coordinator}, beyond this machine, and there are no --keys: "
                 "make them with `isac keys`"
             )
+        own = None
+        if keys is not None:
+            from testbed.keys import node_keys
+
+            own = node_keys(keys, name)
         self._name = name
         self._parent = parent
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = protocol.prepared(self._context.socket(zmq.DEALER))
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.SNDTIMEO, round(1e3 * _COORDINATOR_SILENCE_S))
-        if keys is not None:
-            from testbed.keys import node_keys
-
-            own = node_keys(keys, name)
+        if own is not None:
             self._socket.curve_publickey = own.public
             self._socket.curve_secretkey = own.secret
             self._socket.curve_serverkey = own.server

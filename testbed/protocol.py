@@ -13,6 +13,7 @@ Both sides send `Beat` every `BEAT_S`; who is silent for `SILENCE_S` counts as l
 from __future__ import annotations
 
 from fractions import Fraction
+from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -218,7 +219,10 @@ def is_loopback(uri: str) -> bool:
         return True
     if not uri.startswith("tcp://") or not host or not (port == "*" or (port.isdigit() and int(port) < 65536)):
         raise UserError(f"{uri!r} is no address: give tcp://HOST:PORT, such as tcp://127.0.0.1:5555")
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name that may stand for any machine
 
 
 def prepared(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
