@@ -24,9 +24,9 @@ def at_common_frequencies(state: ChannelState, shift_hz: float) -> ChannelState:
     direction by -CFO/2 and the reverse one by +CFO/2 puts both on the mean of the two grids.
 
     Each value is the minimum-variance linear estimate from its nearest known neighbours, for delays uniform
-    over a quarter of the range that the subcarrier spacing can tell, about the slot's mean delay; a hole at DC or between
-    pilots is bridged the same way. Frequencies outside the band get weight zero: to
-    extrapolate by a quarter of a spacing would cost four times the noise.
+    over a quarter of the range that the subcarrier spacing can tell, about the slot's mean delay; a hole at DC or
+    between pilots is bridged the same way. Frequencies outside the band get weight zero: to extrapolate by a
+    quarter of a spacing would cost four times the noise.
     Neighbours count alike whatever their weights: average symbols of an amplitude-modulated constellation first.
 
     The shift moves the mean of the apparent residual delays by parts of 1e-5 and with them the epoch: the two-way

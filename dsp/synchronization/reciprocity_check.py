@@ -24,6 +24,7 @@ __all__ = ["NonReciprocal", "judged", "non_reciprocal_paths"]
 _FALSE_ALARM = 0.01  # per link; a path found in noise costs a little deviation, not the estimate
 _LARGEST_COUNT = 6
 _LARGEST_POWER = 0.1  # of the channel's: beyond, the linear fit about the common channel has no ground
+_STATIC = 0.9
 _NOISE_TOLERANCE = 1.5  # of the stated noise; below it, the median's own scatter
 _PADDING = 4
 _FEWEST_SYMBOLS = 12
@@ -46,6 +47,10 @@ class NonReciprocal:
     """Growth of the time offset's deviation by the paths fitted with it."""
     noise_ratio: float
     """Noise seen over noise stated."""
+    plain_std_s: float
+    """Deviation of the averaged channel's fit without paths."""
+    static_part: float
+    """Power that the average over the slot keeps."""
     exhausted: bool
     """More paths than can be fitted."""
 
@@ -72,18 +77,20 @@ def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: boo
     growth = np.sqrt(seen.noise_ratio) if seen.noise_ratio > _NOISE_TOLERANCE else 1.0
     if growth > 1.0:
         reasons.append("more noise than stated: deviations widened")
-    model = _MODEL_GROWTH if len(seen.delays_s) else 1.0
     to_s = offset.to_s
-    to_extra_s = residual.to_std_s * np.sqrt((growth * model * seen.deviation_factor) ** 2 - 1.0)
+    to_extra_s = residual.to_std_s * np.sqrt(growth**2 - 1.0)
     cfo_extra_hz = residual.cfo_std_hz * np.sqrt(growth**2 - 1.0)
     cfo_extra_hz = float(np.hypot(cfo_extra_hz, _slow_phase_deviation(link, residual)))
     if len(seen.delays_s):
         reasons.append("a path changed between the slots: deviations widened")
         span_s = float(np.ptp(link.symbol_s)) * len(link.symbol_s) / max(len(link.symbol_s) - 1, 1)
         cfo_extra_hz = np.hypot(cfo_extra_hz, _SLOPE_OF_PATH * np.sqrt(power) / max(span_s, 1e-12))
+        joint_s = _MODEL_GROWTH * growth * max(residual.to_std_s, seen.plain_std_s) * seen.deviation_factor
+        to_extra_s = np.sqrt(max(joint_s**2 - residual.to_std_s**2, 0.0))
         if not correct:
             to_extra_s = np.hypot(to_extra_s, seen.to_correction_s)
-    if correct:
+    # A channel that keeps its power in the slot's average is better fitted there: what moves has gone from it.
+    if correct and (len(seen.delays_s) or seen.static_part > _STATIC):
         to_s += seen.to_correction_s
     return replace(
         offset,
@@ -136,6 +143,8 @@ def non_reciprocal_paths(link: TwoWayLink, residual: Residual) -> NonReciprocal:
         to_correction_s=correction_s,
         deviation_factor=float(np.sqrt(max(fit.to_variance / plain_variance, 1.0))),
         noise_ratio=noise_ratio,
+        plain_std_s=float(np.sqrt(plain_variance)),
+        static_part=float(np.mean(np.abs(difference.channel) ** 2 - 0.5 / difference.information)),
         exhausted=exhausted,
     )
 
