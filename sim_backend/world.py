@@ -110,6 +110,24 @@ class _Stretch:
         self.times = float(self.anchor) + self.elapsed
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """A burst as one receiver's stretch meets it."""
+
+    node: NodeSpec
+    """Transmitter."""
+    clock: Clock
+    source: Source
+    origin: float
+    """Place in the burst at the stretch's anchor."""
+    turns: float
+    """Carrier phase at the anchor."""
+    constant_s: float
+    """Delay of the two chains."""
+    rough: FloatArray
+    """Place in the burst at each block edge, without delay."""
+
+
 class World:
     """Nodes with their clocks in one scene.
 
@@ -287,12 +305,16 @@ class World:
         kept, gaps = front_end.losses(front, request.samples, self.spec.seed, *label)
         scale = float(np.sqrt(1e3 * 10 ** (self.gain_db(name) / 10)))
         antennas = []
+        heard = {
+            transmitter: [self._hear(stretch, transmitter, burst, source) for burst, source in bursts]
+            for transmitter, bursts in sources.items()
+        }
         for antenna in range(stretch.node.antennas):
             real, imaginary = (np.zeros(whole, dtype=np.float32) for _ in range(2))
-            for transmitter, bursts in sources.items():
+            for transmitter, bursts in heard.items():
                 for path, level in self._links(name, transmitter, antenna) if bursts else []:
-                    for burst, source in bursts:
-                        self._add(stretch, transmitter, burst, source, path, level, real, imaginary)
+                    for burst in bursts:
+                        self._add(stretch, burst, path, level, real, imaginary)
             counts = front_end.digitise(
                 front, real, imaginary, noise_power=self.noise_watts(name), scale=scale, angle=angle,
                 seed=self.spec.seed, labels=(*label, antenna),
@@ -305,49 +327,50 @@ class World:
             self._truth(stretch),
         )
 
+    def _hear(self, stretch: _Stretch, transmitter: str, burst: Burst, source: Source) -> _Heard:
+        """A burst on a receiver's time base, before any path."""
+        node, other = stretch.node, self.nodes[transmitter]
+        clock, own_clock, anchor = self.clocks[transmitter], self.clocks[stretch.node.name], stretch.anchor
+        error = clock.error_at(anchor)
+        origin = float((anchor + error) * other.rate_hz - burst.start_tick) - burst.start_fraction
+        turns = other.carrier_hz * (anchor + error) - node.carrier_hz * (anchor + own_clock.error_at(anchor))
+        start = float(turns - floor(turns)) + self.lo_phase(transmitter, "transmit", burst.stream)
+        start -= self.lo_phase(node.name, "receive", stretch.request.stream)
+        # Without the clock's noise and any delay: good enough to find the blocks that hear a run.
+        growth = clock.growth(anchor, stretch.elapsed[:1]) + float(clock.rate_error) * (
+            stretch.elapsed - stretch.elapsed[0]
+        )
+        rough = origin + float(other.rate_hz) * (stretch.elapsed + growth)
+        constant = other.front_end.transmit_delay_s + node.front_end.receive_delay_s
+        return _Heard(other, clock, source, origin, start, constant, rough)
+
     def _add(
         self,
         stretch: _Stretch,
-        transmitter: str,
-        burst: Burst,
-        source: Source,
+        burst: _Heard,
         path: Path,
         level: float,
         real: NDArray[np.float32],
         imaginary: NDArray[np.float32],
     ) -> None:
         """Add one path of one burst: carrier fc_m·s_m(t - tau) against fc_n·s_n(t), envelope at s_m(t - tau)."""
-        node, other = stretch.node, self.nodes[transmitter]
-        clock = self.clocks[transmitter]
-        anchor = stretch.anchor
-        error = clock.error_at(anchor)
-        origin = float((anchor + error) * other.rate_hz - burst.start_tick) - burst.start_fraction
-        rate, carrier, own_carrier = float(other.rate_hz), float(other.carrier_hz), float(node.carrier_hz)
-        turns = other.carrier_hz * (anchor + error) - node.carrier_hz * (
-            anchor + self.clocks[node.name].error_at(anchor)
-        )
-        start = float(turns - floor(turns)) + self.lo_phase(transmitter, "transmit", burst.stream)
-        start -= self.lo_phase(node.name, "receive", stretch.request.stream)
-        constant = other.front_end.transmit_delay_s + node.front_end.receive_delay_s
-        # Where the clock's noise is of no account: which blocks hear which run of the burst.
-        rough = origin + rate * (stretch.elapsed + clock.growth(anchor, stretch.elapsed[:1]))
-        rough += rate * float(clock.rate_error) * (stretch.elapsed - stretch.elapsed[0])
-        reach = path.delay_s(stretch.times[[0, -1]]) + constant
-        for run in source.active:
-            low = int(np.searchsorted(rough, run[0] - 2 * (TAPS + BLOCK) + rate * reach.min()))
-            high = int(np.searchsorted(rough, run[1] + 2 * (TAPS + BLOCK) + rate * reach.max())) + 1
-            edges = slice(max(low - 2, 0), min(high + 2, rough.size))
+        rate, carrier = float(burst.node.rate_hz), float(burst.node.carrier_hz)
+        own_carrier, receive_delay = float(stretch.node.carrier_hz), stretch.node.front_end.receive_delay_s
+        reach = rate * (path.delay_s(stretch.times[[0, -1]]) + burst.constant_s)
+        for run in burst.source.active:
+            low = int(np.searchsorted(burst.rough, run[0] - 2 * (TAPS + BLOCK) + reach.min()))
+            high = int(np.searchsorted(burst.rough, run[1] + 2 * (TAPS + BLOCK) + reach.max())) + 1
+            edges = slice(max(low - 2, 0), min(high + 2, burst.rough.size))
             elapsed = stretch.elapsed[edges]
             if elapsed.size < 2:
                 continue
-            times = stretch.times[edges] - node.front_end.receive_delay_s
-            delay = constant + path.delay_s(times)
-            emitted = elapsed - delay
-            growth = clock.growth(anchor, emitted)
-            cycles = start + carrier * (emitted + growth) - own_carrier * stretch.reading[edges]
+            times = stretch.times[edges] - receive_delay
+            emitted = elapsed - (burst.constant_s + path.delay_s(times))
+            emitted += burst.clock.growth(stretch.anchor, emitted)
+            cycles = burst.turns + carrier * emitted - own_carrier * stretch.reading[edges]
             block = slice(edges.start * BLOCK, (edges.stop - 1) * BLOCK)
             propagate(
-                source, run, origin + rate * (emitted + growth), cycles,
+                burst.source, run, burst.origin + rate * emitted, cycles,
                 level * path.amplitude(float(times[times.size // 2])), real[block], imaginary[block],
             )  # fmt: skip
 
