@@ -19,11 +19,11 @@ class Taper(StrEnum):
     RECTANGULAR = "rectangular"
     """No loss, side lobes −13 dB."""
     KAISER_2 = "kaiser-2"
-    """β = 2: costs 0.2 dB a dimension, side lobes −19 dB: for detection with successive cancellation."""
+    """β = 2: costs 0.2 dB a dimension, side lobes −18 dB: for detection with successive cancellation."""
     HANN = "hann"
     """Costs 1.8 dB a dimension, side lobes −31 dB falling by 18 dB an octave."""
     KAISER_9 = "kaiser-9"
-    """β = 9: costs 2.4 dB a dimension, side lobes below −65 dB: for pictures without cancellation."""
+    """β = 9: costs 2.5 dB a dimension, side lobes below −66 dB: for pictures without cancellation."""
 
     def at(self, position: FloatArray) -> FloatArray:
         """Value at ``position``, −½…½ over the window's extent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray
 from dsp.sensing.delay_doppler import block_symbols
@@ -13,6 +14,9 @@ from dsp.sensing.path_model import unit_paths
 from dsp.sensing.static_reference import StaticReference, apply_reference, static_reference
 
 __all__ = ["SlotSensing", "sense", "with_origin"]
+
+_STRONG = 1e-3
+"""Power against the strongest mover's, above which a path takes part in the second phase reference."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,13 @@ def sense(
     steady = apply_reference(csi, held, coupled=coupled) if use else csi
     symbols = block_symbols(csi, search.max_doppler_hz)
     blocks = steady.averaged(symbols)
-    found = detect(blocks, search, delay_origin_s=delay_origin_s, referenced=use)
+    movers_only = replace(search, remove_clutter=search.remove_clutter or use)
+    found = detect(blocks, movers_only, delay_origin_s=delay_origin_s, referenced=use)
     for _ in range(passes - 1):
-        if not use or not found.paths or not search.remove_clutter:
+        if not use or not found.paths:
             break
-        movers = _movers(csi, found)
-        following = static_reference(csi, movers=movers, coupled=coupled)
+        strong = _strong(found)
+        following = static_reference(csi, movers=_movers(csi, found, strong, symbols), coupled=coupled)
         if not following.valid:
             break
         change = float(np.sqrt(np.mean((following.phase_rad - held.phase_rad) ** 2)))
@@ -80,20 +85,36 @@ def sense(
         if change < 0.1 * held.phase_std_rad:
             break
         blocks = apply_reference(csi, held, coupled=coupled).averaged(symbols)
-        found = detect(blocks, search, delay_origin_s=delay_origin_s, initial=found.parameters)
+        found = detect(blocks, movers_only, delay_origin_s=delay_origin_s, initial=found.parameters[strong])
+    if movers_only != search:
+        found = detect(blocks, search, delay_origin_s=delay_origin_s, referenced=use)
     return SlotSensing(found.paths, found, held, blocks)
 
 
-def _movers(csi: ChannelState, found: Detections) -> ComplexArray:
-    """Paths found, on the slot's own symbols."""
+def _strong(found: Detections) -> NDArray[np.bool_]:
+    """Paths that pull the phase to second order; products of two of them, still in the first search, are weaker."""
+    power = np.sum(np.abs(found.path_amplitudes) ** 2, axis=0)
+    return np.asarray(power >= _STRONG * power.max())
+
+
+def _movers(csi: ChannelState, found: Detections, strong: NDArray[np.bool_], symbols: int) -> ComplexArray:
+    """Strong paths found, on the slot's own symbols."""
     signal = unit_paths(
-        found.parameters,
+        found.parameters[strong],
         time=csi.symbol_s - found.paths[0].time_s,
         frequency=csi.subcarrier_hz,
         carrier_hz=float(csi.carrier_hz),
     )
-    movers = found.path_amplitudes @ signal.reshape(len(signal), -1)
+    # averaging over blocks has weakened the amplitudes
+    angle = np.pi * found.parameters[strong, 1] * _symbol_spacing_s(csi)
+    loss = np.sinc(symbols * angle / np.pi) / np.sinc(angle / np.pi)
+    movers = (found.path_amplitudes[:, strong] / loss) @ signal.reshape(len(signal), -1)
     return np.asarray(movers.reshape(-1, *signal.shape[1:]).astype(csi.values.dtype))
+
+
+def _symbol_spacing_s(csi: ChannelState) -> float:
+    """Time between neighbouring symbols of a frame."""
+    return float(np.median(np.diff(csi.symbol_s)))
 
 
 def with_origin(found: SlotSensing, delay_origin_s: float) -> tuple[Detection, ...]:

@@ -74,6 +74,7 @@ def static_reference(
     if csi.values.shape[1] < 2 or not np.any(csi.weights > 0):
         raise ValueError("a static reference needs two symbols and known elements")
     phase = _first_phase(csi)
+    phase -= phase.mean()  # the frame that the movers were found in
     aligned = _rotated(csi, phase, coupled)
     inverse_noise = 1.0 / np.maximum(csi.noise, np.finfo(float).tiny)
     known = csi.weights.sum(axis=0)
@@ -91,7 +92,8 @@ def static_reference(
         template = static[:, None, :] + moving
         template = np.broadcast_to(template, aligned.shape)
         matched = np.einsum("alk,alk,a->l", template.conj(), weighted, inverse_noise)
-        correction = np.angle(matched * turned) + correction
+        correction = correction + np.angle(matched * turned)
+        correction -= correction.mean()
     phase = phase + correction
     energy = float(np.einsum("ak,k,a->", np.abs(static) ** 2, known, inverse_noise))
     energy = max(energy - aligned.shape[0] * np.count_nonzero(known), 0.0)  # what noise alone puts into the mean

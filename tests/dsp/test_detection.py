@@ -222,3 +222,65 @@ def test_fit_falls_back_to_the_same_point_from_off_grid_starts():
     spread = np.ptp(ends, axis=0)
     assert spread[0] < 2e-12
     assert spread[1] < 1e-3
+
+
+def wandering(csi: ChannelState, rng: np.random.Generator) -> ChannelState:
+    phase = 2 * np.pi * rng.uniform(-25, 25) * csi.symbol_s + np.cumsum(0.02 * rng.standard_normal(csi.symbol_s.size))
+    phase -= phase.mean()
+    return replace(csi, values=csi.values * np.exp(1j * np.outer(phase, 1 + csi.subcarrier_hz / CARRIER)))
+
+
+def scene(rng: np.random.Generator, *, noise: float, level_db: float = -38.0) -> ChannelState:
+    gain = 10 ** (level_db / 20) * np.exp(2j * np.pi * rng.random(2))
+    paths = [(1.0, 0.0, 0.0, 0.0), (0.2j, 120e-9, 0.0, 0.0), (gain, 90e-9, 61.0, 0.0)]
+    return slot(paths, rng=rng, noise=noise, blocks=32, step=2)
+
+
+def test_products_of_a_very_strong_mover_vanish_with_the_second_reference():
+    """At 60 dB an element the pulled phase leaves the mover's second harmonic well above the noise."""
+    csi = wandering(scene(np.random.default_rng(12), noise=1e-6, level_db=-30.0), np.random.default_rng(13))
+    assert len(sense(csi, SEARCH, passes=1).detections) > 1
+    (one,) = sense(csi, SEARCH).detections
+    assert one.doppler_hz == pytest.approx(61.0, abs=0.02)
+    assert one.delay_s == pytest.approx(90e-9, abs=0.05e-9)
+
+
+def test_clutter_left_in_is_found_with_the_mover_and_nothing_else():
+    csi = wandering(scene(np.random.default_rng(14), noise=1e-2), np.random.default_rng(15))
+    found = sense(csi, replace(SEARCH, remove_clutter=False)).detections
+    assert len(found) == 3
+    np.testing.assert_allclose(sorted(one.delay_s for one in found), [0.0, 90e-9, 120e-9], atol=3e-9)
+
+
+@pytest.mark.parametrize("kind", ["pilots", "constellation", "frames lost", "one antenna"])
+def test_uneven_weights_and_lost_frames(kind):
+    rng = np.random.default_rng(16)
+    scores = []
+    for _ in range(8):
+        csi = scene(rng, noise=1e-9)
+        weights = np.ones(csi.weights.shape)
+        if kind == "pilots":
+            weights = 1.0 * ((np.arange(256)[:, None] + np.arange(200)) % 8 == 0)
+        elif kind == "constellation":
+            weights = rng.choice([0.2, 1.0, 1.8], weights.shape)
+        spread = np.sqrt(0.005 / np.maximum(weights, 1e-3))
+        draws = rng.standard_normal((2, *csi.values.shape))
+        values = (csi.values + spread * (draws[0] + 1j * draws[1])) * (weights > 0)
+        csi = replace(csi, values=values, weights=weights, noise=np.full(2, 0.01))
+        if kind == "frames lost":
+            kept = np.isin(csi.frame_of_symbol, [0, 1, 3, 4, 7])
+            csi = replace(
+                csi,
+                values=values[:, kept],
+                weights=weights[kept],
+                symbol_s=csi.symbol_s[kept],
+                frame_of_symbol=csi.frame_of_symbol[kept],
+            )
+        if kind == "one antenna":
+            csi = csi.antenna(0)
+        (one,) = sense(wandering(csi, rng), replace(SEARCH, min_delay_s=-50e-9)).detections
+        # the path's delay is stated at the slot's mean symbol time, which lost frames move
+        moved = one.time_s - (np.arange(8)[:, None] * 5e-3 + np.arange(32) * 2 * SYMBOL).mean()
+        scores.append((one.delay_s - 90e-9 + 61.0 / CARRIER * moved) / one.delay_std_s)
+        scores.append((one.doppler_hz - 61.0) / one.doppler_std_hz)
+    assert np.mean(np.square(scores)) < 1.0 + 4 * np.sqrt(2 / len(scores))

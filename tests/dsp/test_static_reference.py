@@ -161,3 +161,20 @@ def test_input_is_checked():
     reference = static_reference(csi)
     with pytest.raises(ValueError, match="symbols"):
         apply_reference(csi.averaged(2), reference)
+
+
+def test_known_movers_do_not_pull_the_phase():
+    rng = np.random.default_rng(10)
+    time = slow_time(8, 32)
+    frequency = frequencies(800)
+    mover = 0.05 * np.exp(
+        2j * np.pi * np.outer(time, 71.0 * (1 + frequency / CARRIER)) - 2j * np.pi * frequency * 30e-9
+    )
+    phase = np.cumsum(0.02 * rng.standard_normal(time.size)) + 2 * np.pi * 15 * time
+    phase -= phase.mean()
+    csi = slot(rng, phase, time, 8, snr_db=40.0, extra=mover)
+    movers = np.broadcast_to(mover, csi.values.shape)
+    pulled = static_reference(csi)
+    free = static_reference(csi, movers=movers)
+    assert np.std(pulled.phase_rad - phase) > 20 * pulled.phase_std_rad
+    assert np.std(free.phase_rad - phase) < 1.2 * free.phase_std_rad
