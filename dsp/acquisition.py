@@ -23,10 +23,13 @@ __all__ = ["Detection", "find_frames"]
 
 _CANDIDATE_PROBABILITY = 1e-4
 """Probability that noise exceeds the first threshold at one sample: few enough for the second stage to look at."""
-_MOST_CANDIDATE_FALSE_ALARMS = 1e-2
+_MOST_CANDIDATE_FALSE_ALARMS = 0.1
 """The second stage never accepts noise more often than this, however rare candidates are."""
 _SECOND_NODE = 0.25
 """A second node at the same place must match at least this share of the best: above any cross-correlation."""
+_BURIED = 0.08
+"""Strength below which a candidate inside a frame already found is passed over: -4 dB against that frame, or payload
+that looks periodic by chance."""
 _SIDE_LOBE = 16.0
 """Side lobes of the long part's correlations stay below this share of its length's inverse, in power."""
 _FIRST_PATH = 1e-2
@@ -82,7 +85,7 @@ def find_frames(
     Parameters
     ----------
     samples : complex64 array, shape (antenna, sample)
-        One stretch without loss, in any unit. Its mean is taken off first.
+        One stretch without loss, in any unit. Constant offsets are disregarded.
     waveform : Waveform
     identities : sequence of int
         Nodes to look for.
@@ -102,16 +105,18 @@ def find_frames(
         raise ValueError(f"samples have shape {samples.shape}: must be (antenna, sample)")
     if not identities or samples.shape[1] < waveform.frame_samples // 2:
         return []
-    means = samples.mean(axis=1, dtype=np.complex128)
-    candidates, expected = _candidates(samples, means, waveform)
+    candidates, expected = _candidates(samples, waveform)
     accepted = min(false_alarm_rate / expected, _MOST_CANDIDATE_FALSE_ALARMS)
     found: list[Detection] = []
+    inside = -1.0
     for candidate in candidates:
-        found += _identify(samples, means, waveform, candidate, identities, accepted)
-    total = samples.shape[1]
-    step = waveform.frame_samples - 1
-    whole = [d for d in found if d.start > -1 and d.start + step < total]
-    return _without_repeats(whole, waveform)
+        if candidate.position < inside and candidate.strength < _BURIED:
+            continue
+        here = _identify(samples, waveform, candidate, identities, accepted)
+        inside = max([inside, *(d.start + waveform.frame_samples for d in here)])
+        found += here
+    last = samples.shape[1] - waveform.frame_samples
+    return _without_repeats([d for d in found if -1 < d.start < last + 1], waveform)
 
 
 def correlation_samples(waveform: Waveform) -> int:
@@ -119,25 +124,26 @@ def correlation_samples(waveform: Waveform) -> int:
     return waveform.short_samples - waveform.short_period - waveform.cp_samples
 
 
-def _candidates(
-    samples: NDArray[np.complex64], means: NDArray[np.complex128], waveform: Waveform
-) -> tuple[list[_Candidate], float]:
+def _candidates(samples: NDArray[np.complex64], waveform: Waveform) -> tuple[list[_Candidate], float]:
     """Places where the short part may stand, and how many noise alone would yield.
 
     For white noise the squared correlation coefficient of vectors of n complex elements exceeds x with probability
-    (1 - x)^(n-1). It changes over ``length`` samples; exceedances of a level -ln(P) = u by such a process, whose
-    covariance is triangular, come in runs of mean length length/u.
+    (1 - x)^(n-1) = exp(-u). As a function of place it behaves like the envelope of a complex Gaussian process whose
+    covariance is triangular, ``length`` wide, which passes a
+    high level u on average 2·u·exp(-u)/length times a sample.
+
+    Source: Aldous, "Probability Approximations via the Poisson Clumping Heuristic", 1989, section D10.
     """
     from dsp.kernels.acquisition import _search_periodic
 
     period, length = waveform.short_period, correlation_samples(waveform)
-    freedom = samples.shape[0] * length - 1
+    freedom = samples.shape[0] * (length - 1) - 1
     level = -log(_CANDIDATE_PROBABILITY)
     threshold = -np.expm1(-level / freedom)
     most = samples.shape[1] // length + 2
     positions, strengths, angles = np.empty(most, np.int64), np.empty(most), np.empty(most)
-    count = _search_periodic(samples, means, period, length, threshold, positions, strengths, angles)
-    expected = max(samples.shape[1], length) * exp(-level) * level / length
+    count = _search_periodic(samples, period, length, threshold, positions, strengths, angles)
+    expected = max(samples.shape[1], length) * 2 * level * exp(-level) / length
     places = []
     for position, strength, angle in zip(positions[:count], strengths[:count], angles[:count], strict=True):
         spread = sqrt(max(1 - strength, 1e-6) / (2 * strength * samples.shape[0] * length)) / (2 * pi * period)
@@ -147,7 +153,6 @@ def _candidates(
 
 def _identify(
     samples: NDArray[np.complex64],
-    means: NDArray[np.complex128],
     waveform: Waveform,
     candidate: _Candidate,
     identities: Sequence[int],
@@ -158,20 +163,22 @@ def _identify(
     # The correlation's maximum lies on a plateau of a prefix's length, blurred by noise to about half its own length.
     begin = candidate.position + waveform.short_samples + prefix - prefix - length // 2
     lags = prefix + length
-    segment = _cut(samples, means, begin, lags + 2 * body)
-    energy = np.maximum(_running_energy(segment, body, lags + body) * body, 1e-300)
+    segment = _cut(samples, begin, lags + 2 * body)
     offsets = _open_offsets(waveform, candidate)
     cells = lags * len(offsets) * len(identities)
-    # A projection of n complex noise samples holds a share x of their energy or more with probability (1 - x)^(n-1):
+    # A projection of n independent noise values holds a share x of their energy or more with probability (1 - x)^(n-1):
     # -(n-1)·ln(1 - x) is exponential, and its sum over both bodies and all antennas follows a gamma distribution.
+    # Energy and degrees of freedom are the active band's, so that payload, which fills that band, counts as noise does.
     terms = 2 * samples.shape[0]
-    threshold = gammainccinv(terms, -np.expm1(log1p(-accepted) / cells)) / (terms * (body - 1))
+    threshold = gammainccinv(terms, -np.expm1(log1p(-accepted) / cells)) / (terms * (waveform.long_bins.size - 1))
     size = fft.next_fast_len(lags + 2 * body)
     time = np.arange(segment.shape[1])
+    band = np.abs(fft.fftfreq(size)) <= waveform.occupancy / 2
     spectra = {identity: fft.fft(long_body(waveform, identity), size).conj() for identity in identities}
     best = dict.fromkeys(identities, _Match(0.0, begin, 0.0, 0.0))
     for offset in offsets:
-        turned = fft.fft(segment * np.exp(-2j * pi * offset * time), size, axis=1)
+        turned = fft.fft(segment * np.exp(-2j * pi * offset * time), size, axis=1) * band
+        energy = np.maximum(_running_energy(fft.ifft(turned, axis=1), body, lags + body) * body, 1e-300)
         for identity in identities:
             matched = fft.ifft(turned * spectra[identity], axis=1)[:, : lags + body]
             shares = -np.log1p(-np.minimum(np.abs(matched) ** 2 / energy, 1 - 1e-12))
@@ -184,7 +191,7 @@ def _identify(
                 best[identity] = _Match(float(metric[lag]), begin + lag, offset + turn, power)
     top = max(match.metric for match in best.values())
     found = [
-        _refine(samples, means, waveform, identity, match)
+        _refine(samples, waveform, identity, match)
         for identity, match in best.items()
         if match.metric > threshold and expm1(-match.metric) <= _SECOND_NODE * expm1(-top)
     ]
@@ -209,7 +216,6 @@ def _open_offsets(waveform: Waveform, candidate: _Candidate) -> list[float]:
 
 def _refine(
     samples: NDArray[np.complex64],
-    means: NDArray[np.complex128],
     waveform: Waveform,
     identity: int,
     match: _Match,
@@ -221,7 +227,7 @@ def _refine(
     spectrum = fft.fft(long_body(waveform, identity))[bins % body]
     begin, cycles = match.position - prefix // 2, match.cycles
     for _ in range(2):
-        segment = _cut(samples, means, begin, 2 * body)
+        segment = _cut(samples, begin, 2 * body)
         turned = segment * np.exp(-2j * pi * cycles * np.arange(2 * body))
         received = fft.fft(turned.reshape(-1, 2, body), axis=2)[..., bins % body] / spectrum
         # The transmitter's clock moves the second body by the offset's share of a body: a ramp, not a rotation.
@@ -274,14 +280,13 @@ def _first_path(
     return delay - body if delay > body - prefix else delay
 
 
-def _cut(
-    samples: NDArray[np.complex64], means: NDArray[np.complex128], begin: int, count: int
-) -> NDArray[np.complex128]:
-    """Samples without their mean, zero beyond the recording's edges."""
+def _cut(samples: NDArray[np.complex64], begin: int, count: int) -> NDArray[np.complex128]:
+    """Samples from ``begin`` less their mean, zero beyond the recording's edges."""
     out = np.zeros((samples.shape[0], count), complex)
     low, high = max(begin, 0), min(begin + count, samples.shape[1])
     if low < high:
-        out[:, low - begin : high - begin] = samples[:, low:high] - means[:, None]
+        piece = samples[:, low:high].astype(complex)
+        out[:, low - begin : high - begin] = piece - piece.mean(axis=1, keepdims=True)
     return out
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,17 @@ from dsp.waveform import Waveform
 __all__ = ["combine", "common_phase", "follow", "noise_beyond_prefix", "smooth"]
 
 _ITERATIONS = 16
+_TOLERANCE = 1e-9
+"""Squared residual over its start at which the iteration ends: -90 dB."""
 _TAIL = 6
 """Delays allowed beyond the prefix at either end, for the tails of paths between samples."""
-_PASSES = 3
 
 
 def smooth(
     values: NDArray[np.complexfloating],
     weights: NDArray[np.floating],
     waveform: Waveform,
-    regularisation: float,
+    regularisation: float | NDArray[np.floating],
 ) -> NDArray[np.complex64]:
     """Responses of delay-limited channels nearest to ``values``, by conjugate gradients.
 
@@ -39,7 +41,7 @@ def smooth(
     weights : float array, shape (row, subcarrier) or (subcarrier,)
         Zero where unknown.
     waveform : Waveform
-    regularisation : float > 0
+    regularisation : float > 0, or float array of shape (row,)
         Noise variance over the variance that one delay's amplitude is expected to have.
 
     Returns
@@ -65,8 +67,12 @@ def smooth(
     direction = residual.copy()
     power = np.sum(np.abs(residual) ** 2, axis=1, keepdims=True)
     floor = 1e-12 * power + 1e-30
+    damping = np.reshape(np.asarray(regularisation, np.float32), (-1, 1))
+    enough = _TOLERANCE * power
     for _ in range(_ITERATIONS):
-        image = adjoint(weights * forward(direction)) + np.float32(regularisation) * direction
+        if np.all(power <= enough):
+            break
+        image = adjoint(weights * forward(direction)) + damping * direction
         step = power / (np.sum((direction.conj() * image).real, axis=1, keepdims=True) + floor)
         taps += step * direction
         residual -= step * image
@@ -104,9 +110,9 @@ def common_phase(
     count = np.convolve(np.ones(len(sums)), np.ones(width), "same")
     mean = np.convolve(sums, np.ones(width), "same") / count
     rest = np.angle(sums * mean.conj())
-    variance = float(np.mean(rest**2))
+    variance = float(np.mean(rest**2)) + 1e-30
     explained = float(np.mean(0.5 / np.maximum(strength, 1e-30)))
-    share = max(variance - explained, 0.0) / max(variance, 1e-30)
+    share = 1.0 - min(explained / variance, 1.0)
     return np.asarray(np.angle(mean) + share * rest)
 
 
@@ -116,6 +122,7 @@ def follow(
     start: NDArray[np.complexfloating],
     noise: NDArray[np.floating],
     waveform: Waveform,
+    passes: int = 3,
 ) -> NDArray[np.complex64]:
     """Channel at every symbol, shape (antenna, symbol, subcarrier), from a start that it departs from slowly.
 
@@ -129,25 +136,29 @@ def follow(
     noise : float array, shape (antenna,)
         Variance at an element.
     waveform : Waveform
+    passes : int
+        Rounds of correction; later ones take up the change within blocks that the first took for constant.
     """
     antennas, symbols, subcarriers = received.shape
     phase = np.exp(1j * common_phase(received, known, start, noise)).astype(np.complex64)
     # Corrections are sought on top of the common phases: a path that does not move needs none.
     turned = received * phase.conj()[:, None]
     first = start[:, None, :] if start.ndim == 2 else start
-    channel = np.broadcast_to(first, received.shape).astype(np.complex64)
+    channel: NDArray[np.complex64] = np.broadcast_to(first, received.shape).astype(np.complex64)
     blocks = _Blocks.of(symbols, min(waveform.pilot_spacing, symbols))
     power = np.abs(known) ** 2
     weights = blocks.sums(power[None])[0]
-    for _ in range(_PASSES):
+    for _ in range(passes):
         residual = blocks.sums((turned - channel * known) * known.conj())
         values = residual / np.maximum(weights, 1e-12)
-        for antenna in range(antennas):
-            energy = float(np.sum(np.abs(values[antenna]) ** 2 * weights)) / max(np.count_nonzero(weights), 1)
-            excess = max(energy - float(noise[antenna]), 0.02 * float(noise[antenna]), 1e-30)
-            regularisation = max(float(noise[antenna]) * _gate(waveform).size / excess, 1e-6 * subcarriers)
-            update = smooth(values[antenna], weights, waveform, regularisation)
-            channel[antenna] += blocks.spread(update)
+        energy = np.sum(np.abs(values) ** 2 * weights, axis=(1, 2)) / max(int(np.count_nonzero(weights)), 1)
+        excess = np.maximum(np.maximum(energy - noise, 0.02 * noise), 1e-30)
+        damping = np.maximum(noise * _gate(waveform).size / excess, 1e-6 * subcarriers)
+        count = values.shape[1]
+        update = smooth(
+            values.reshape(-1, subcarriers), np.tile(weights, (antennas, 1)), waveform, np.repeat(damping, count)
+        )
+        channel += blocks.spread(update.reshape(antennas, count, subcarriers))
     return np.asarray(channel * phase[:, None])
 
 
@@ -229,13 +240,13 @@ class _Blocks:
         share = (np.arange(symbols) - centres[left]) / (centres[left + 1] - centres[left])
         return cls(edges, left, share.astype(np.float32))
 
-    def sums(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def sums(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sums over each block, shape (..., block, subcarrier)."""
-        return np.add.reduceat(values, self.edges[:-1], axis=-2)
+        return np.asarray(np.add.reduceat(values, self.edges[:-1], axis=-2))
 
     def spread(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Values at every symbol, extrapolated before the first and after the last centre."""
-        if len(values) == 1:
-            return np.repeat(values, len(self.left), axis=0)
+        if values.shape[1] == 1:
+            return np.repeat(values, len(self.left), axis=1)
         share = self.share[:, None]
-        return (1 - share) * values[self.left] + share * values[self.left + 1]
+        return np.asarray((1 - share) * values[:, self.left] + share * values[:, self.left + 1])

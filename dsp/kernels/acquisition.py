@@ -9,15 +9,17 @@ _CHUNK = 4096
 
 
 @njit(cache=True)
-def _search_periodic(samples, means, period, length, threshold, positions, strengths, angles):  # type: ignore[no-untyped-def]
+def _search_periodic(samples, period, length, threshold, positions, strengths, angles):  # type: ignore[no-untyped-def]
     """Strongest places of the runs in which the normalised lag correlation exceeds ``threshold``.
 
-    Returns how many were written. A run ends ``length`` samples after its last exceedance, or twice that after its
-    best: then the short part that made it has passed.
-    Sums run in double precision and start afresh in every chunk, so that what was loud leaves nothing behind.
+    Correlation and energies are of the departures from each window's own mean: an offset of the converters, even one
+    that a strong frame has just shifted, correlates with nothing. Returns how many places were written. A run ends
+    ``length`` samples after its last exceedance, or twice that after its best: then the short part that made it has
+    passed. Sums run in double precision and start afresh in every chunk, so that what was loud leaves nothing behind.
     """
     antennas, total = samples.shape
     last = total - length - period
+    share = 1.0 / length
     found = 0
     open_run = False
     run_last = 0
@@ -35,41 +37,8 @@ def _search_periodic(samples, means, period, length, threshold, positions, stren
         early[:] = 0
         late[:] = 0
         for antenna in range(antennas):
-            mr = np.float64(means[antenna].real)
-            mi = np.float64(means[antenna].imag)
             xs = samples[antenna, origin : origin + size + length + period]
-            pr = 0.0
-            pi = 0.0
-            e0 = 0.0
-            e1 = 0.0
-            for i in range(length):
-                ar = xs[i].real - mr
-                ai = xs[i].imag - mi
-                br = xs[i + period].real - mr
-                bi = xs[i + period].imag - mi
-                pr += ar * br + ai * bi
-                pi += ar * bi - ai * br
-                e0 += ar * ar + ai * ai
-                e1 += br * br + bi * bi
-            for i in range(size):
-                real[i] += pr
-                imag[i] += pi
-                early[i] += e0
-                late[i] += e1
-                if i + 1 == size:
-                    break
-                ar = xs[i].real - mr
-                ai = xs[i].imag - mi
-                br = xs[i + period].real - mr
-                bi = xs[i + period].imag - mi
-                cr = xs[i + length].real - mr
-                ci = xs[i + length].imag - mi
-                dr = xs[i + length + period].real - mr
-                di = xs[i + length + period].imag - mi
-                pr += cr * dr + ci * di - (ar * br + ai * bi)
-                pi += cr * di - ci * dr - (ar * bi - ai * br)
-                e0 += cr * cr + ci * ci - (ar * ar + ai * ai)
-                e1 += dr * dr + di * di - (br * br + bi * bi)
+            _add_correlation(xs, size, period, length, share, real, imag, early, late)
         for i in range(size):
             at = origin + i
             power = real[i] * real[i] + imag[i] * imag[i]
@@ -95,3 +64,53 @@ def _search_periodic(samples, means, period, length, threshold, positions, stren
         angles[found] = best_angle
         found += 1
     return found
+
+
+@njit(cache=True)
+def _add_correlation(xs, size, period, length, share, real, imag, early, late):  # type: ignore[no-untyped-def]
+    """Adds one antenna's lag covariance and energies at ``size`` places."""
+    pr = 0.0
+    pi = 0.0
+    e0 = 0.0
+    e1 = 0.0
+    # Sums of both windows, for their means.
+    ur = 0.0
+    ui = 0.0
+    vr = 0.0
+    vi = 0.0
+    for i in range(length):
+        ar = np.float64(xs[i].real)
+        ai = np.float64(xs[i].imag)
+        br = np.float64(xs[i + period].real)
+        bi = np.float64(xs[i + period].imag)
+        pr += ar * br + ai * bi
+        pi += ar * bi - ai * br
+        e0 += ar * ar + ai * ai
+        e1 += br * br + bi * bi
+        ur += ar
+        ui += ai
+        vr += br
+        vi += bi
+    for i in range(size):
+        real[i] += pr - share * (ur * vr + ui * vi)
+        imag[i] += pi - share * (ur * vi - ui * vr)
+        early[i] += e0 - share * (ur * ur + ui * ui)
+        late[i] += e1 - share * (vr * vr + vi * vi)
+        if i + 1 == size:
+            break
+        ar = np.float64(xs[i].real)
+        ai = np.float64(xs[i].imag)
+        br = np.float64(xs[i + period].real)
+        bi = np.float64(xs[i + period].imag)
+        cr = np.float64(xs[i + length].real)
+        ci = np.float64(xs[i + length].imag)
+        dr = np.float64(xs[i + length + period].real)
+        di = np.float64(xs[i + length + period].imag)
+        pr += cr * dr + ci * di - (ar * br + ai * bi)
+        pi += cr * di - ci * dr - (ar * bi - ai * br)
+        e0 += cr * cr + ci * ci - (ar * ar + ai * ai)
+        e1 += dr * dr + di * di - (br * br + bi * bi)
+        ur += cr - ar
+        ui += ci - ai
+        vr += dr - br
+        vi += di - bi
