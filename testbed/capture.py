@@ -39,10 +39,10 @@ class Capture:
 
     node: str
     round: int
-    samples: NDArray[np.int16]
-    """As the radio gave them, shape (antenna, sample, 2): in-phase and quadrature."""
+    samples: NDArray[np.int16] | NDArray[np.float32]
+    """As the radio gave them, shape (antenna, sample, 2): in-phase and quadrature; float32 from others' recordings."""
     full_scale: int
-    """Count that stands for full scale: 2^11 for the Pluto's 12 bits, 2^15 for USRP."""
+    """Count that stands for full scale: 2^11 for the Pluto's 12 bits, 2^15 for USRP, 1 for float32."""
     rate_hz: Fraction
     """Applied sample rate, exact."""
     carrier_hz: Fraction

@@ -1,0 +1,67 @@
+"""Rounds of simulated radios inside this process: the agents' own radio workers, without agents."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from testbed.capture import Capture
+from testbed.errors import RunError
+from testbed.protocol import Failed, Ready
+from testbed.radio.simulated import EtherServer
+from testbed.radio_worker import RadioWorker, Recorded
+from testbed.scenario import Scenario
+
+__all__ = ["captures"]
+
+
+def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
+    """Captures by node of each round of a simulated experiment, as the coordinator would hand them on.
+
+    Raises
+    ------
+    RunError
+        If a radio refuses.
+    """
+    with ExitStack() as stack:
+        server = EtherServer(scenario)
+        stack.callback(server.close)
+        workers: list[tuple[str, RadioWorker, queue.SimpleQueue[Ready | Failed | Recorded]]] = []
+        for node in scenario.node:
+            answers: queue.SimpleQueue[Ready | Failed | Recorded] = queue.SimpleQueue()
+            worker = RadioWorker(scenario, node.name, ether=f"127.0.0.1:{server.port}", answer=answers.put)
+            stack.callback(worker.close)
+            workers.append((node.name, worker, answers))
+        for name, _, answers in workers:
+            _checked(name, answers.get())
+        for index in range(scenario.experiment.rounds):
+            for _, worker, _ in workers:
+                worker.record(index)
+            yield {name: _capture(name, _checked(name, answers.get())) for name, _, answers in workers}
+
+
+def _checked(name: str, answer: Ready | Failed | Recorded) -> Ready | Recorded:
+    if isinstance(answer, Failed):
+        raise RunError(f"{name}: {answer.text}")
+    return answer
+
+
+def _capture(name: str, answer: Ready | Recorded) -> Capture:
+    if not isinstance(answer, Recorded):
+        raise RunError(f"{name}: its radio answered out of turn")
+    reception, applied = answer.reception, answer.applied
+    return Capture(
+        node=name,
+        round=answer.round,
+        samples=reception.samples,
+        full_scale=reception.full_scale,
+        rate_hz=applied.rate_hz,
+        carrier_hz=applied.carrier_hz,
+        stretches=reception.stretches,
+        stream=reception.stream,
+        departures=answer.departures,
+        settings=applied.details,
+        truth=reception.truth,
+        events=reception.events,
+    )

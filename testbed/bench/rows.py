@@ -1,0 +1,80 @@
+"""Rows that a bench writes: what was measured, beside its bound, with its trials and standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+__all__ = ["BenchRow", "print_rows", "rmse_row", "share_row", "write_rows"]
+
+
+class BenchRow(msgspec.Struct, kw_only=True):
+    """One figure."""
+
+    scenario: str
+    method: str | None = None
+    parameters: dict[str, Any] = {}
+    metric: str
+    unit: str
+    value: float | None
+    bound: float | None = None
+    """Bound, or goal where no bound exists."""
+    ratio: float | None = None
+    trials: int | None = None
+    standard_error: float | None = None
+
+
+def rmse_row(scenario: str, method: str, metric: str, unit: str, errors: Sequence[float], bound: float) -> BenchRow:
+    """Root mean square of ``errors`` beside ``bound``; standard error from the errors' own fourth moment."""
+    squares = np.square(np.asarray(errors, dtype=float))
+    if squares.size == 0:
+        return BenchRow(scenario=scenario, method=method, metric=metric, unit=unit, value=None, bound=bound, trials=0)
+    value = sqrt(float(squares.mean()))
+    deviation = (
+        float(squares.std(ddof=1)) / (2 * value * sqrt(squares.size)) if squares.size > 1 and value > 0 else None
+    )
+    return BenchRow(
+        scenario=scenario, method=method, metric=metric, unit=unit, value=value, bound=bound, ratio=value / bound,
+        trials=squares.size, standard_error=deviation,
+    )  # fmt: skip
+
+
+def share_row(scenario: str, method: str | None, metric: str, good: int, trials: int, goal: float) -> BenchRow:
+    """Share of trials that were good, beside the goal."""
+    share = good / trials if trials else None
+    return BenchRow(
+        scenario=scenario, method=method, metric=metric, unit="1", value=share, bound=goal,
+        ratio=None if share is None else share / goal, trials=trials,
+        standard_error=None if share is None else sqrt(share * (1 - share) / trials),
+    )  # fmt: skip
+
+
+def print_rows(rows: Sequence[BenchRow]) -> None:
+    """Table of ``rows`` in the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for name in ("scenario", "method", "metric"):
+        table.add_column(name, no_wrap=True)
+    for name in ("value", "± s.e.", "bound", "ratio", "trials"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            " ".join([row.scenario, *(f"{key}={value}" for key, value in row.parameters.items())]),
+            row.method or "",
+            f"{row.metric} [{row.unit}]",
+            *("–" if x is None else f"{x:.4g}" for x in (row.value, row.standard_error, row.bound, row.ratio)),
+            "–" if row.trials is None else str(row.trials),
+        )
+    Console(highlight=False, markup=False).print(table)
+
+
+def write_rows(path: Path, rows: Sequence[BenchRow], environment: dict[str, Any]) -> None:
+    """JSON of ``rows``, with the environment once."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode({"environment": environment, "rows": rows}), indent=1))

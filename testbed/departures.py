@@ -1,0 +1,79 @@
+"""When each node's slots left, by the device's time stamp or by the node hearing itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsp.channel import ChannelState
+from dsp.departure import Latency, latency, leakage_arrival
+from dsp.moment import Moment
+from testbed.calibration import Calibration
+from testbed.capture import Capture
+from testbed.pairs import Departed
+from testbed.scenario import Node, Scenario
+from testbed.schedule import slot_offset_samples
+
+__all__ = ["Departures"]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What is known of one stream's latency: constant from its start to its end."""
+
+    number: int
+    latency: Latency
+
+
+class Departures:
+    """Departures of the nodes' slots, round by round.
+
+    A node's converters share one clock, so what lies between the sample it commands and the sample at which it
+    hears itself is one constant per stream start. It is measured in the stream's first round and kept: measured anew
+    in each round, the scene's own echoes would bias it differently each time. A later round that contradicts it by
+    whole samples says that the stream was started anew unnoticed.
+    """
+
+    def __init__(self, scenario: Scenario, calibration: Calibration) -> None:
+        self._scenario = scenario
+        self._calibration = calibration
+        self._streams: dict[str, _Stream] = {}
+
+    def of(
+        self, node: Node, capture: Capture, own: ChannelState | None
+    ) -> tuple[Departed | None, list[tuple[str, str]]]:
+        """Departure of the node's slot in one round, if it is known, and what there is to say: (code, text) pairs.
+
+        Parameters
+        ----------
+        own : ChannelState, optional
+            CSI of the node's own frames as it heard them itself.
+        """
+        stamped = next((one for one in capture.departures if one.frame == 0), None)
+        if stamped is not None:
+            return Departed(Moment(node.name, stamped.tick, stamped.fraction, capture.rate_hz), 0.0, True), []
+        if own is None:
+            return None, []
+        arrival = leakage_arrival(own)
+        commanded = capture.stretches[0].first_tick + slot_offset_samples(
+            self._scenario, self._scenario.index(node.name)
+        )
+        said: list[tuple[str, str]] = []
+        known = self._streams.get(node.name)
+        whole = round(
+            arrival.moment.seconds_since(Moment(node.name, commanded, 0.0, capture.rate_hz)) * float(capture.rate_hz)
+        )
+        if known is not None and known.number == capture.stream and abs(whole - known.latency.samples) > 1:
+            said.append(
+                ("latency-jumped", f"latency went from {known.latency.samples} to {whole} samples within a stream")
+            )
+            known = None
+        if known is None or known.number != capture.stream:
+            calibrated = self._calibration.leakage_fraction(node.name, capture.rate_hz)
+            found = latency([arrival.moment], [commanded], calibrated, std_s=arrival.std_s)
+            known = self._streams[node.name] = _Stream(capture.stream, found)
+            if found.note:
+                said.append(("latency-uncalibrated", found.note))
+        moment = Moment(node.name, commanded + known.latency.samples, 0.0, capture.rate_hz).shifted(
+            known.latency.fraction / float(capture.rate_hz)
+        )
+        return Departed(moment, known.latency.std_s, False), said

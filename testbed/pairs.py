@@ -1,0 +1,107 @@
+"""Two directions of one link brought together: what each method says of the two clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import hypot, pi
+
+from dsp.channel import ChannelState
+from dsp.moment import Moment
+from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
+from dsp.synchronization.base import MissingInputError, Observation, Offset, Port
+from dsp.synchronization.registry import method
+from testbed.calibration import Calibration
+from testbed.scenario import Node, Scenario
+
+__all__ = ["Departed", "Heard", "estimate", "observation", "quiet_average"]
+
+_COHERENT_S = 0.5e-3
+"""Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
+_LEAST_BLOCKS = 8
+"""Blocks that a frame keeps, so that its frequency can be fitted."""
+
+
+@dataclass(frozen=True)
+class Departed:
+    """When a slot left, on its transmitter's clock."""
+
+    moment: Moment
+    std_s: float
+    time_stamped: bool
+    """By the device's time stamp, which leaves the transmit chain out; else by leakage."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One direction of a link in one round."""
+
+    receiver: Node
+    transmitter: Node
+    csi: ChannelState
+    departed: Departed | None
+
+
+def quiet_average(csi: ChannelState) -> ChannelState:
+    """First antenna's CSI averaged over runs of symbols short against any motion, which evens the weights out."""
+    symbols = int((csi.frame_of_symbol == csi.frame_of_symbol[0]).sum())
+    spacing_s = float(csi.symbol_s[1] - csi.symbol_s[0]) if symbols > 1 else _COHERENT_S
+    run = max(1, min(int(_COHERENT_S / spacing_s), symbols // _LEAST_BLOCKS))
+    return csi.antenna(0).averaged(run)
+
+
+def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration) -> Observation:
+    """What the pair observed, as the methods receive it."""
+    port = Port.SHARED
+    if "separate" in (forward.receiver.port, forward.transmitter.port):
+        port = Port.SEPARATE
+    constant_s = departure_std_s = separation_s = 0.0
+    departed, returned = forward.departed, None if reverse is None else reverse.departed
+    if departed is not None and returned is not None:
+        there = calibration.one_way_s(
+            forward.receiver.name, forward.transmitter.name, time_stamped=departed.time_stamped
+        )
+        back = calibration.one_way_s(
+            forward.transmitter.name, forward.receiver.name, time_stamped=returned.time_stamped
+        )
+        constant_s = 0.5 * (there - back)
+        departure_std_s = 0.5 * hypot(departed.std_s, returned.std_s)
+        separation_s = abs(forward.csi.reference.seconds_since(returned.moment))
+    length_s = float(forward.csi.symbol_s[-1] - forward.csi.symbol_s[0])
+    wander_s, wander_hz = _clock_noise((forward.receiver, forward.transmitter), separation_s, max(length_s, 1e-6))
+    return Observation(
+        forward=quiet_average(forward.csi),
+        departure=None if departed is None else departed.moment,
+        reverse=None if reverse is None else quiet_average(reverse.csi),
+        reverse_departure=None if returned is None else returned.moment,
+        port=port,
+        chain_constant_s=constant_s,
+        departure_std_s=departure_std_s,
+        clock_std_s=wander_s,
+        clock_std_hz=wander_hz,
+    )
+
+
+def estimate(name: str, seen: Observation) -> Offset:
+    """What the method called ``name`` says; an input that it lacks makes the offset invalid, by name."""
+    try:
+        return method(name).estimate(seen)
+    except MissingInputError as error:
+        return Offset(None, None, epoch=seen.forward.reference, valid=False, reason=str(error))
+
+
+def _clock_noise(nodes: Sequence[Node], separation_s: float, length_s: float) -> tuple[float, float]:
+    """Deviations that the nodes' oscillators add to the time offset and their synthesizers to the frequency."""
+    wander_s = wander_hz = 0.0
+    for node in nodes:
+        law = node.clock.power_law
+        power_law = PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
+        wander_s = hypot(wander_s, midpoint_wander_s(power_law, separation_s=separation_s, averaging_s=length_s))
+        # Receiver's and transmitter's synthesizer in both directions, halved: each node counts half of two.
+        deviation_hz = synthesizer_frequency_deviation_hz(
+            node.front_end.phase_noise_deg * pi / 180,
+            corner_hz=node.front_end.phase_noise_bandwidth_hz,
+            length_s=length_s,
+        )
+        wander_hz = hypot(wander_hz, deviation_hz / 2**0.5)
+    return wander_s, wander_hz

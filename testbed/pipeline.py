@@ -1,0 +1,287 @@
+"""Captures to frames, channel state, clock offsets, echoes and positions: one consumer for all sources.
+
+Live radios, recordings and simulation hand the same captures to the same `Pipeline`; nothing here can tell them
+apart. Rounds come in order; what one round leaves to the next is the transmit-receive latency of each stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.channel import ChannelState, ComplexArray
+from dsp.front import PayloadResult, Tuning, channel_state
+from dsp.paths import first_path
+from dsp.waveform import frame
+from testbed import rows
+from testbed.calibration import Calibration
+from testbed.capture import Capture
+from testbed.departures import Departures
+from testbed.errors import UserError
+from testbed.pairs import Departed, Heard, estimate, observation
+from testbed.products import Products
+from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
+from testbed.scenario import Node, Scenario
+from testbed.schedule import dsp_waveform, period_samples
+from testbed.slots import Slot, baseband, find_slots, from_first_frame
+from testbed.target_truth import targets_seen
+from testbed.targets import Echoes, absolute_origin_s, echoes
+
+if TYPE_CHECKING:
+    from testbed.run_folder import Run
+
+__all__ = ["Pipeline", "slot_csi"]
+
+_FRAME_FALSE_ALARM_RATE = 1e-6
+"""Expected number of frames found in a recording that holds none."""
+
+
+@dataclass
+class _Hearing:
+    """One slot as one node heard it."""
+
+    slot: Slot
+    csi: ChannelState
+    payload: tuple[PayloadResult, ...]
+    constellation: ComplexArray
+
+
+@dataclass
+class _Round:
+    """Everything of one round while it is worked on."""
+
+    captures: Mapping[str, Capture]
+    hearings: dict[tuple[str, str], _Hearing] = field(default_factory=dict)
+    """By receiver and transmitter; a node's own leakage under its name twice."""
+    departed: dict[str, Departed] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Results of a run, round by round.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What was transmitted, and by which methods it is looked at.
+    calibration : Calibration, optional
+        Constants of the chains; by default those of the simulated nodes, and none for others.
+    """
+
+    def __init__(self, scenario: Scenario, *, calibration: Calibration | None = None) -> None:
+        self._scenario = scenario
+        self._calibration = Calibration.simulated(scenario) if calibration is None else calibration
+        self._departures = Departures(scenario, self._calibration)
+        self._results = Results(environment={})
+        self._products = Products()
+        self._timing: dict[str, float] = {}
+
+    def process(self, index: int, captures: Mapping[str, Capture]) -> None:
+        """Take one round's captures, by node, and add what they yield to the results."""
+        missing = [node.name for node in self._scenario.node if node.name not in captures]
+        self._results.rounds.append(
+            RoundRow(
+                round=index,
+                status="complete" if not missing else "partial" if captures else "failed",
+                nodes=[node.name for node in self._scenario.node if node.name in captures],
+                reason=f"no capture of {', '.join(missing)}" if missing else "",
+            )
+        )
+        for capture in captures.values():
+            self._results.losses += losses_of(capture)
+            self._results.events += rows.events(capture)
+        current = _Round(captures)
+        for node in self._present(captures):
+            self._hear(node, index, current)
+        with self._timed("departures"):
+            self._depart(index, current)
+        offsets = self._synchronize(index, current)
+        self._sense(index, current, offsets)
+
+    def finish(self, environment: Mapping[str, object], events: Sequence[EventRow] = ()) -> Results:
+        """Results of all rounds taken so far; ``events`` are what the run itself has to say."""
+        self._results.environment = dict(environment)
+        self._results.events = [*events, *self._results.events]
+        self._results.timing = {stage: round(seconds, 3) for stage, seconds in self._timing.items()}
+        return self._results
+
+    @property
+    def products(self) -> Products:
+        """Arrays for the pictures, of the last round that has them."""
+        return self._products
+
+    def channel(self, index: int, captures: Mapping[str, Capture], receiver: str, transmitter: str) -> ChannelState:
+        """CSI of one link in one round.
+
+        Raises
+        ------
+        UserError
+            If the link was not heard in that round.
+        """
+        current = _Round(captures)
+        node = self._scenario.node[self._scenario.index(receiver)]
+        self._scenario.index(transmitter)
+        if receiver in captures:
+            self._hear(node, index, current)
+        if (receiver, transmitter) not in current.hearings:
+            raise UserError(f"round {index}: {receiver!r} did not hear {transmitter!r}")
+        return current.hearings[receiver, transmitter].csi
+
+    def _present(self, captures: Mapping[str, Capture]) -> list[Node]:
+        return [node for node in self._scenario.node if node.name in captures]
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self._timing[stage] = self._timing.get(stage, 0.0) + time.perf_counter() - begin
+
+    def _hear(self, node: Node, index: int, current: _Round) -> None:
+        """Every slot in one node's capture: found, brought to CSI, decoded."""
+        capture, scenario = current.captures[node.name], self._scenario
+        period = period_samples(scenario)
+        own = dsp_waveform(scenario, rate_hz=capture.rate_hz, carrier_hz=capture.carrier_hz)
+        with self._timed("acquisition"):
+            samples = baseband(capture)
+            slots = find_slots(
+                capture,
+                samples,
+                own,
+                identities=range(len(scenario.node)),
+                frames_per_slot=scenario.round.frames_per_slot,
+                period_samples=period,
+                false_alarm_rate=_FRAME_FALSE_ALARM_RATE,
+            )
+        with self._timed("channel state"):
+            for identity, slot in slots.items():
+                transmitter = scenario.node[identity].name
+                sender = current.captures.get(transmitter, capture)
+                result = channel_state(
+                    samples,
+                    dsp_waveform(scenario, rate_hz=sender.rate_hz, carrier_hz=sender.carrier_hz),
+                    clock=node.name,
+                    first_tick=capture.stretches[0].first_tick,
+                    starts=slot.starts,
+                    period_samples=period,
+                    cfo_hz=slot.cfo_hz,
+                    identity=identity,
+                    tuning=Tuning(capture.rate_hz, capture.carrier_hz),
+                )
+                csi = from_first_frame(result.csi, slot.frames[0], period / float(sender.rate_hz))
+                current.hearings[node.name, transmitter] = _Hearing(slot, csi, result.payload, result.equalised)
+        for transmitting in scenario.node:
+            if transmitting.name != node.name and transmitting.name in current.captures:
+                hearing = current.hearings.get((node.name, transmitting.name))
+                self._results.payload.append(
+                    rows.payload(
+                        node.name,
+                        transmitting.name,
+                        index,
+                        scenario.round.frames_per_slot,
+                        () if hearing is None else hearing.payload,
+                        self._sent(transmitting, index),
+                    )
+                )
+
+    def _sent(self, node: Node, index: int) -> NDArray[np.uint8]:
+        """Payload that ``node`` sends in round ``index``."""
+        identity = self._scenario.index(node.name)
+        return frame(
+            dsp_waveform(self._scenario), identity=identity, round_index=index, seed=self._scenario.experiment.seed
+        ).payload
+
+    def _depart(self, index: int, current: _Round) -> None:
+        """When each node's slot left on its own clock."""
+        for node in self._present(current.captures):
+            own = current.hearings.get((node.name, node.name))
+            departed, events = self._departures.of(node, current.captures[node.name], None if own is None else own.csi)
+            self._results.events += [rows.event(index, node.name, *text) for text in events]
+            if departed is not None:
+                current.departed[node.name] = departed
+
+    def _heard(self, receiver: Node, transmitter: Node, current: _Round) -> Heard | None:
+        hearing = current.hearings.get((receiver.name, transmitter.name))
+        if hearing is None:
+            return None
+        return Heard(receiver, transmitter, hearing.csi, current.departed.get(transmitter.name))
+
+    def _links(self, current: _Round) -> list[tuple[Node, Node]]:
+        present = self._present(current.captures)
+        return [(n, m) for n in present for m in present if n is not m]
+
+    def _synchronize(self, index: int, current: _Round) -> rows.Offsets:
+        """Every method on every link, both ways."""
+        offsets: rows.Offsets = {}
+        clocks = rows.clocks(current.captures)
+        with self._timed("synchronization"):
+            for receiver, transmitter in self._links(current):
+                forward = self._heard(receiver, transmitter, current)
+                reverse = self._heard(transmitter, receiver, current)
+                if forward is None:
+                    self._results.links += [
+                        rows.unheard(receiver.name, transmitter.name, index, name)
+                        for name in self._scenario.experiment.methods
+                    ]
+                    continue
+                seen = observation(forward, reverse, self._scenario, self._calibration)
+                baseline = rows.baseline(forward, reverse, self._calibration)
+                for name in self._scenario.experiment.methods:
+                    offset = estimate(name, seen)
+                    offsets[receiver.name, transmitter.name, name] = offset
+                    self._results.links.append(rows.link(forward, index, name, offset, baseline, clocks))
+        return offsets
+
+    def _sense(self, index: int, current: _Round, offsets: rows.Offsets) -> None:
+        """What moves on every link, absolute by each method's offset, and where it is."""
+        found: list[Echoes] = []
+        with self._timed("sensing"):
+            for receiver, transmitter in self._links(current):
+                heard = self._heard(receiver, transmitter, current)
+                if heard is None:
+                    continue
+                seen, reason = echoes(heard, self._scenario)
+                if seen is None:
+                    self._results.events.append(rows.event(index, receiver.name, "no-static-path", reason))
+                    continue
+                found.append(seen)
+        with self._timed("localization"):
+            truth = targets_seen(index, found, self._scenario, rows.clocks(current.captures))
+            if truth.rows:
+                self._results.truth = self._results.truth or Truth()
+                self._results.truth.targets += truth.rows
+            for name in self._scenario.experiment.methods if found else ():
+                detections, positions = rows.targets(
+                    index, name, found, offsets, self._scenario, self._calibration, truth
+                )
+                self._results.detections += detections
+                self._results.positions += positions
+        for seen in found:
+            self._picture(index, seen, current, offsets)
+
+    def _picture(self, index: int, seen: Echoes, current: _Round, offsets: rows.Offsets) -> None:
+        """Keep what the report shows of a link: delays absolute by the first method that makes them so."""
+        receiver, transmitter = seen.heard.receiver.name, seen.heard.transmitter.name
+        candidates = [
+            absolute_origin_s(seen.heard, offsets[receiver, transmitter, name], seen.middle_s, self._calibration)
+            for name in self._scenario.experiment.methods
+        ]
+        origin_s = next((origin for origin in candidates if origin is not None), 0.0)
+        sight_s = first_path(seen.heard.csi.antenna(0)).delay_s
+        self._products.add(
+            index,
+            f"{receiver}<-{transmitter}",
+            current.hearings[receiver, transmitter].constellation,
+            seen.detections.found,
+            origin_s,
+            sight_s + origin_s,
+        )
+
+
+def slot_csi(run: Run, receiver: str, transmitter: str, index: int) -> ChannelState:
+    """CSI of one link in one round of a finished run, recomputed from its recordings."""
+    return Pipeline(run.scenario).channel(index, run.recordings.captures(index), receiver, transmitter)

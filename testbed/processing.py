@@ -1,0 +1,28 @@
+"""From captures to the files of a run's folder: the same for a run and for its replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.environment import environment
+from testbed.pipeline import Pipeline
+from testbed.report.page import write_report
+from testbed.results import EventRow, Results, save_results
+from testbed.run_folder import PRODUCTS_NAME, SCENARIO_NAME
+from testbed.scenario import Scenario, dumps
+
+__all__ = ["write_products", "write_scenario"]
+
+
+def write_scenario(folder: Path, scenario: Scenario) -> None:
+    """State the experiment, every key spelled out, beside what it gave."""
+    (folder / SCENARIO_NAME).write_text(dumps(scenario), encoding="utf-8")
+
+
+def write_products(folder: Path, scenario: Scenario, pipeline: Pipeline, events: list[EventRow]) -> Results:
+    """Results of all rounds processed, with the run's own ``events``; written with the arrays and the report."""
+    results = pipeline.finish(environment(scenario), events)
+    save_results(results, folder)
+    pipeline.products.save(folder / PRODUCTS_NAME)
+    write_report(folder)
+    return results

@@ -1,0 +1,253 @@
+"""Rows of the results, made of what the stages found and, in simulation, of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import hypot, log10
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import ChannelState
+from dsp.front import PayloadResult
+from dsp.moment import Moment
+from dsp.paths import first_path
+from dsp.synchronization.base import Offset
+from testbed.calibration import Calibration
+from testbed.capture import Capture
+from testbed.pairs import Heard
+from testbed.results import DetectionRow, Epoch, EventRow, LinkRow, PayloadRow, PositionRow
+from testbed.scenario import Scenario
+from testbed.target_truth import TargetsSeen
+from testbed.targets import Echoes, absolute_origin_s, mirror_resolved, positions, station
+from testbed.truth import ClockTruth, carrier_offset, time_offset
+
+__all__ = ["Offsets", "baseline", "clocks", "event", "events", "link", "payload", "targets", "unheard"]
+
+Offsets = dict[tuple[str, str, str], Offset]
+"""By receiver, transmitter and method."""
+
+_CACC = "cacc"
+"""The method whose delays count from the line of sight."""
+
+
+def event(index: int | None, node: str | None, code: str, text: str) -> EventRow:
+    """Something that went otherwise than planned."""
+    return EventRow(round=index, node=node, code=code, text=text)
+
+
+def events(capture: Capture) -> list[EventRow]:
+    """What the radio reported in a round."""
+    return [event(capture.round, capture.node, said["code"], said["text"]) for said in capture.events]
+
+
+def clocks(captures: Mapping[str, Capture]) -> dict[str, ClockTruth]:
+    """True clocks of the nodes, where the captures carry them."""
+    return {name: ClockTruth(capture) for name, capture in captures.items() if capture.truth is not None}
+
+
+def payload(
+    receiver: str, transmitter: str, index: int, frames: int, received: Sequence[PayloadResult], sent: NDArray[np.uint8]
+) -> PayloadRow:
+    """What came through of one slot whose frames all carry ``sent``."""
+    if not received:
+        return PayloadRow(
+            receiver=receiver, transmitter=transmitter, round=index, frames=frames, frames_lost=frames, bits=0,
+            reason="no frame found",
+        )  # fmt: skip
+    # A frame that is intact, but not what this round would have sent, was made for another one: it is its own truth.
+    intact = next((one.bits for one in received if one.crc_ok), sent)
+    return PayloadRow(
+        receiver=receiver,
+        transmitter=transmitter,
+        round=index,
+        frames=frames,
+        frames_lost=frames - sum(one.crc_ok for one in received),
+        bits=sum(one.bits.size for one in received),
+        bit_errors=sum(int(np.count_nonzero(one.bits != intact)) for one in received),
+        evm_db=10 * log10(float(np.mean([10 ** (one.evm_db / 10) for one in received]))),
+    )
+
+
+def unheard(receiver: str, transmitter: str, index: int, method: str) -> LinkRow:
+    """Row of a link on which no frame was found."""
+    return LinkRow(
+        receiver=receiver, transmitter=transmitter, round=index, method=method, valid=False,
+        reason=f"{receiver} found no frame of {transmitter}",
+    )  # fmt: skip
+
+
+def baseline(forward: Heard, reverse: Heard | None, calibration: Calibration) -> tuple[float, float] | None:
+    """Length and deviation, in metres, of the earliest path: the clocks cancel in the half-sum of both directions."""
+    if reverse is None or forward.departed is None or reverse.departed is None:
+        return None
+    total_s, variance = 0.0, 0.0
+    for one in (forward, reverse):
+        assert one.departed is not None
+        path = first_path(one.csi.antenna(0))
+        total_s += _apparent_s(one.csi, one.departed.moment, path.delay_s)
+        total_s -= calibration.one_way_s(
+            one.receiver.name, one.transmitter.name, time_stamped=one.departed.time_stamped
+        )
+        variance += path.std_s**2 + one.departed.std_s**2
+    return 0.5 * total_s * SPEED_OF_LIGHT_MPS, 0.5 * variance**0.5 * SPEED_OF_LIGHT_MPS
+
+
+def _apparent_s(csi: ChannelState, departure: Moment, residual_s: float) -> float:
+    """Apparent delay at the middle of the slot, clocks' offset included."""
+    middle_s = float(csi.symbol_s.mean())
+    return csi.reference.seconds_since(departure) - csi.cfo_reference_hz / float(csi.carrier_hz) * middle_s + residual_s
+
+
+def link(
+    heard: Heard,
+    index: int,
+    name: str,
+    offset: Offset,
+    range_m: tuple[float, float] | None,
+    truths: Mapping[str, ClockTruth],
+) -> LinkRow:
+    """What one method said of one link, and by how much it erred where the truth is known."""
+    receiver, transmitter = heard.receiver.name, heard.transmitter.name
+    row = LinkRow(
+        receiver=receiver,
+        transmitter=transmitter,
+        round=index,
+        method=name,
+        valid=offset.valid,
+        reason=offset.reason,
+        to_s=offset.to_s,
+        to_std_s=offset.to_std_s,
+        cfo_hz=offset.cfo_hz,
+        cfo_std_hz=offset.cfo_std_hz,
+        epoch=Epoch.of(offset.epoch),
+        phase_rad=offset.phase_rad,
+        phase_std_rad=offset.phase_std_rad,
+        snr_db=offset.snr_db,
+    )
+    if range_m is not None:
+        row.baseline_m, row.baseline_std_m = range_m
+    if receiver in truths and transmitter in truths:
+        if offset.to_s is not None:
+            row.to_error_s = offset.to_s - time_offset(truths[receiver], truths[transmitter], offset.epoch)
+        if offset.cfo_hz is not None:
+            # Each slot has a slope of its own; between the slots nobody measured.
+            true_hz = [
+                carrier_offset(truths[receiver], truths[transmitter], heard.csi.carrier_hz, [slot])
+                for slot in _slots(heard.csi, offset.epoch)
+            ]
+            row.cfo_error_hz = offset.cfo_hz - sum(true_hz) / len(true_hz)
+    return row
+
+
+def _slots(csi: ChannelState, epoch: Moment) -> tuple[tuple[Moment, Moment], tuple[Moment, Moment]]:
+    """Stretches of the receiver's clock that a two-way frequency comes from: its reception, mirrored at the epoch."""
+    begin, end = csi.reference.shifted(float(csi.symbol_s[0])), csi.reference.shifted(float(csi.symbol_s[-1]))
+    return (begin, end), (epoch.shifted(epoch.seconds_since(end)), epoch.shifted(epoch.seconds_since(begin)))
+
+
+def targets(
+    index: int,
+    name: str,
+    found: Sequence[Echoes],
+    offsets: Offsets,
+    scenario: Scenario,
+    calibration: Calibration,
+    truth: TargetsSeen,
+) -> tuple[list[DetectionRow], list[PositionRow]]:
+    """Detections and positions as one method makes them absolute; relative to the line of sight by CACC."""
+    detections: list[DetectionRow] = []
+    origins: list[float | None] = []
+    deviations: list[float] = []
+    for seen in found:
+        offset = offsets[seen.heard.receiver.name, seen.heard.transmitter.name, name]
+        origin = absolute_origin_s(seen.heard, offset, seen.middle_s, calibration)
+        origins.append(origin)
+        deviations.append(offset.to_std_s or 0.0)
+        if origin is not None:
+            detections += _detections(index, name, seen, "absolute", origin, offset.to_std_s or 0.0, truth)
+        elif name == _CACC and offset.valid:
+            sight = first_path(seen.heard.csi.antenna(0))
+            detections += _detections(index, name, seen, "line-of-sight", -sight.delay_s, sight.std_s, truth)
+    if not any(origin is not None for origin in origins):
+        return detections, []
+    ages_s = _ages(found, offsets, name)
+    located = positions(found, origins, deviations, ages_s, scenario)
+    stations = {node.name: station(node) for node in scenario.node}
+    rows: list[PositionRow] = []
+    for target in located:
+        where = target.position.position_m
+        for link_index, number in target.links:
+            seen = found[link_index]
+            angle = seen.angles[number]
+            if angle is None or target.position.ambiguous:
+                continue
+            row = next(
+                row
+                for row in detections
+                if (row.receiver, row.transmitter) == (seen.heard.receiver.name, seen.heard.transmitter.name)
+                and row.doppler_hz == seen.detections.paths[number].doppler_hz
+            )
+            row.angle_rad = mirror_resolved(angle, stations[row.receiver], where)
+            row.mirror_angle_rad = None
+        target_name, error_m = truth.nearest(where, target.position.covariance_m2)
+        rows.append(
+            PositionRow(
+                round=index,
+                method=name,
+                fusion="centralised",
+                target=target_name,
+                position_m=[float(x) for x in where],
+                covariance_m2=[[float(x) for x in line] for line in target.position.covariance_m2],
+                error_m=error_m,
+                reason="another position fits as well" if target.position.ambiguous else "",
+            )
+        )
+    return detections, rows
+
+
+def _detections(
+    index: int, name: str, seen: Echoes, reference: str, origin_s: float, origin_std_s: float, truth: TargetsSeen
+) -> list[DetectionRow]:
+    rows = []
+    for path, angle in zip(seen.detections.paths, seen.angles, strict=True):
+        rows.append(
+            DetectionRow(
+                receiver=seen.heard.receiver.name,
+                transmitter=seen.heard.transmitter.name,
+                round=index,
+                method=name,
+                reference=reference,
+                delay_s=path.residual_delay_s + origin_s,
+                delay_std_s=hypot(path.delay_std_s, origin_std_s),
+                doppler_hz=path.doppler_hz,
+                doppler_std_hz=path.doppler_std_hz,
+                angle_rad=None if angle is None else angle.bearings_rad[0],
+                angle_std_rad=None
+                if angle is None or not np.isfinite(angle.bearing_std_rad)
+                else angle.bearing_std_rad,
+                mirror_angle_rad=None if angle is None or len(angle.bearings_rad) < 2 else angle.bearings_rad[1],
+                snr_db=path.snr_db,
+                target=truth.name_of(seen, path.residual_delay_s + origin_s, path.doppler_hz, reference),
+            )
+        )
+    return rows
+
+
+def _ages(found: Sequence[Echoes], offsets: Offsets, name: str) -> list[float]:
+    """Time of each link's slot against their mean, on the clock of the first link's receiver."""
+    home = found[0].heard.receiver.name
+    times = []
+    for seen in found:
+        elapsed_s = seen.middle.seconds_since(found[0].middle)
+        if seen.heard.receiver.name != home:
+            offset = offsets.get((seen.heard.receiver.name, home, name))
+            if offset is None or offset.to_s is None or offset.cfo_hz is None:
+                times.append(0.0)
+                continue
+            age_s = seen.middle.seconds_since(offset.epoch)
+            elapsed_s -= offset.to_s - offset.cfo_hz / float(seen.heard.csi.carrier_hz) * age_s
+        times.append(elapsed_s)
+    middle = float(np.mean(times))
+    return [one - middle for one in times]

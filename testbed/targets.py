@@ -1,0 +1,191 @@
+"""Moving objects on every link, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import atan2, hypot, radians
+
+import numpy as np
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import ChannelState, FloatArray
+from dsp.localization import LinkMeasurement, Position, Station, associate
+from dsp.moment import Moment
+from dsp.sensing.angle import Angle, bearing
+from dsp.sensing.delay_doppler import block_symbols
+from dsp.sensing.detection import Detection, Detections, Search, detect
+from dsp.sensing.static_reference import apply_reference, static_reference
+from dsp.synchronization.base import Offset
+from testbed.calibration import Calibration
+from testbed.pairs import Heard
+from testbed.scenario import Node, Scenario
+
+__all__ = ["Echoes", "MovingTarget", "absolute_origin_s", "echoes", "positions", "station"]
+
+_WALKING_MPS = 1.5
+
+
+@dataclass(frozen=True)
+class Echoes:
+    """What moved on one link in one round."""
+
+    heard: Heard
+    detections: Detections
+    angles: tuple[Angle | None, ...]
+    """One for each path detected; None with a single antenna."""
+    middle: Moment
+    """Receiver's clock at the slot's mean symbol time, to which delays and angles belong."""
+    middle_s: float
+    """The same, seconds after the CSI's reference."""
+
+
+@dataclass(frozen=True)
+class MovingTarget:
+    """Target located from the echoes of all links."""
+
+    position: Position
+    links: tuple[tuple[int, int], ...]
+    """(index into the echoes, index of the detection) of its members."""
+
+
+def echoes(heard: Heard, scenario: Scenario) -> tuple[Echoes | None, str]:
+    """Moving paths of one link, strongest first; or None and why the link cannot be searched."""
+    csi = heard.csi
+    reference = static_reference(csi)
+    if not reference.valid:
+        return None, reference.reason
+    waveform = scenario.waveform
+    frame_s = scenario.round.frame_period_s
+    max_doppler_hz = 0.5 / frame_s if scenario.round.frames_per_slot > 1 else _frame_doppler_hz(csi)
+    referenced = apply_reference(csi, reference)
+    blocks = referenced.averaged(block_symbols(referenced, max_doppler_hz))
+    search = Search(
+        min_delay_s=-1.0 / waveform.sample_rate_hz,
+        max_delay_s=waveform.cp_samples / waveform.sample_rate_hz,
+        max_doppler_hz=max_doppler_hz,
+        false_alarm_rate=scenario.sensing.false_alarm_rate,
+        remove_clutter=scenario.sensing.remove_clutter,
+    )
+    found = detect(blocks, search)
+    middle_s = float(blocks.symbol_s.mean())
+    return (
+        Echoes(
+            heard=heard,
+            detections=found,
+            angles=tuple(_angle(path, heard.receiver, scenario, float(csi.carrier_hz)) for path in found.paths),
+            middle=csi.reference.shifted(middle_s),
+            middle_s=middle_s,
+        ),
+        "",
+    )
+
+
+def absolute_origin_s(heard: Heard, offset: Offset, middle_s: float, calibration: Calibration) -> float | None:
+    """What turns a residual delay at ``middle_s`` after the CSI's reference into the absolute delay of a path.
+
+    None where the departure or the time offset is not known.
+    """
+    departed, csi = heard.departed, heard.csi
+    if departed is None or offset.to_s is None or offset.cfo_hz is None or not offset.valid:
+        return None
+    carrier_hz = float(csi.carrier_hz)
+    apparent_s = csi.reference.seconds_since(departed.moment) - csi.cfo_reference_hz / carrier_hz * middle_s
+    age_s = csi.reference.shifted(middle_s).seconds_since(offset.epoch)
+    time_offset_s = offset.to_s - offset.cfo_hz / carrier_hz * age_s
+    chains_s = calibration.one_way_s(heard.receiver.name, heard.transmitter.name, time_stamped=departed.time_stamped)
+    return apparent_s - time_offset_s - chains_s
+
+
+def station(node: Node) -> Station:
+    """Node as geometry."""
+    return Station(node.name, np.array(node.position_m, dtype=float), radians(node.heading_deg))
+
+
+def positions(
+    found: Sequence[Echoes],
+    origins_s: Sequence[float | None],
+    to_std_s: Sequence[float],
+    ages_s: Sequence[float],
+    scenario: Scenario,
+) -> list[MovingTarget]:
+    """Targets located by maximum likelihood from the echoes of all links, at one common instant.
+
+    Parameters
+    ----------
+    found : sequence of Echoes
+        One for each link.
+    origins_s : sequence of float or None
+        What makes each link's residual delays absolute; a link without one is left out.
+    to_std_s : sequence of float
+        Deviation of each link's time offset, which is in every absolute delay.
+    ages_s : sequence of float
+        Time of each link's slot after the common instant; a path's own Doppler carries its delay there.
+    scenario : Scenario
+        Where the nodes stand.
+    """
+    measurements: list[LinkMeasurement] = []
+    members: list[tuple[int, int]] = []
+    for index, (link, origin_s, deviation_s, age_s) in enumerate(zip(found, origins_s, to_std_s, ages_s, strict=True)):
+        if origin_s is None:
+            continue
+        carrier_hz = float(link.heard.csi.carrier_hz)
+        for number, (path, angle) in enumerate(zip(link.detections.paths, link.angles, strict=True)):
+            measurements.append(
+                LinkMeasurement(
+                    receiver=link.heard.receiver.name,
+                    transmitter=link.heard.transmitter.name,
+                    delay_s=path.residual_delay_s + origin_s + path.doppler_hz / carrier_hz * age_s,
+                    delay_std_s=hypot(path.delay_std_s, deviation_s, path.doppler_std_hz / carrier_hz * age_s),
+                    sines=() if angle is None else angle.sines,
+                    sine_std=0.0
+                    if angle is None
+                    else hypot(angle.sine_std, _cross_motion(path, origin_s, carrier_hz) * age_s),
+                    doppler_hz=path.doppler_hz,
+                    doppler_std_hz=path.doppler_std_hz,
+                )
+            )
+            members.append((index, number))
+    stations = {node.name: station(node) for node in scenario.node}
+    return [
+        MovingTarget(position, tuple(members[index] for index in position.members))
+        for position in associate(measurements, stations)
+    ]
+
+
+def mirror_resolved(angle: Angle, receiver: Station, position_m: FloatArray) -> float:
+    """The one of an arrival's bearings that points at ``position_m``."""
+    way = position_m[:2] - receiver.position_m[:2]
+    true = atan2(way[1], way[0]) - receiver.heading_rad
+    return min(angle.bearings_rad, key=lambda bearing_rad: abs(np.angle(np.exp(1j * (bearing_rad - true)))))
+
+
+def antenna_spacing_m(node: Node, carrier_hz: float) -> float:
+    """Distance between neighbouring antennas; half a wavelength where the scenario leaves it open."""
+    return node.antenna_spacing_m or 0.5 * SPEED_OF_LIGHT_MPS / carrier_hz
+
+
+def _cross_motion(path: Detection, origin_s: float, carrier_hz: float) -> float:
+    """How fast a target's direction may change, in sine per second.
+
+    Of a target's velocity one pair of nodes sees the part along its own gradient. The part across is taken to be as
+    large, and at least walking pace; it turns the bearing by its share of half the path's length.
+    """
+    speed_mps = max(abs(path.doppler_hz) / carrier_hz * SPEED_OF_LIGHT_MPS, _WALKING_MPS)
+    return speed_mps / (0.5 * SPEED_OF_LIGHT_MPS * max(path.residual_delay_s + origin_s, 1e-9))
+
+
+def _frame_doppler_hz(csi: ChannelState) -> float:
+    """Doppler span of a single frame: a quarter of what its symbols could tell apart."""
+    return 0.125 / float(csi.symbol_s[1] - csi.symbol_s[0])
+
+
+def _angle(path: Detection, receiver: Node, scenario: Scenario, carrier_hz: float) -> Angle | None:
+    if receiver.antennas < 2:
+        return None
+    return bearing(
+        path.amplitudes,
+        path.amplitude_std,
+        spacing_m=antenna_spacing_m(receiver, scenario.waveform.carrier_hz),
+        carrier_hz=carrier_hz,
+    )
