@@ -46,6 +46,8 @@ __all__ = ["FinishedRound", "Progress", "RunOutcome", "Sink", "acquire"]
 _POLL_MS = 100
 _GRACE_S = 3.0
 """How long a run in which fewer than two nodes answer waits for one to come back."""
+_READMIT_S = 3.0
+"""How long the others wait for the radio of one that has come back."""
 _ETHER_SILENCE_S = 6.0
 _END_S = 1.5
 """How long processes may take to end by themselves."""
@@ -151,7 +153,10 @@ class _Peer:
     child: Child | None = None
     """Its process, while it is one of ours that runs."""
     heard: float | None = None
+    number: int = 0
+    """Of the configuration it was asked for last."""
     configured: bool = False
+    """It was asked, and is to answer."""
     ready: bool = False
     """Its radio is configured."""
     lost: bool = False
@@ -163,6 +168,17 @@ class _Peer:
     @property
     def answers(self) -> bool:
         return self.ready and not self.lost
+
+    @property
+    def returning(self) -> bool:
+        """It has come back, and its radio is being configured."""
+        alive = self.heard is not None and time.monotonic() - self.heard < protocol.SILENCE_S
+        return alive and self.lost and self.configured and not self.ready
+
+    def vanish(self) -> None:
+        """Its process is gone: whoever speaks next is another."""
+        self.heard = None
+        self.configured = self.ready = False
 
 
 class _Run:
@@ -192,6 +208,7 @@ class _Run:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sink")
         self._pending: Future[None] | None = None
         self._round: int | None = None
+        self._admitting = True
         self._told = 0
         self._few_since: float | None = None
 
@@ -211,6 +228,7 @@ class _Run:
         while not all(peer.ready for peer in self._peers.values()):
             absent = [peer.name for peer in self._peers.values() if peer.heard is None]
             self._progress(0, f"waiting for {', '.join(absent)}" if absent else "configuring radios")
+            self._configure_new()
             if absent and time.monotonic() > deadline:
                 raise _EndedError(f"node {' and '.join(absent)} never came: waited {arrival_s:g} s for its agent")
             self._attend()
@@ -251,8 +269,10 @@ class _Run:
 
     def _record(self, index: int) -> None:
         self._round = index
+        self._readmit()
         while sum(peer.answers for peer in self._peers.values()) < 2:
             self._attend()  # which ends the run if nobody comes back
+            self._readmit()
         for peer in self._peers.values():
             peer.assembly = peer.capture = None
             peer.wanted = peer.answers
@@ -261,6 +281,28 @@ class _Run:
         while any(peer.wanted and peer.capture is None for peer in self._peers.values()):
             self._attend()
         self._round = None
+
+    def _configure_new(self) -> None:
+        """Configure the agents that have come, or come back, once the ether is there."""
+        if self._ether is None or self._ether.address:
+            for peer in self._peers.values():
+                if peer.heard is not None and not peer.configured:
+                    peer.configured = True
+                    peer.number += 1
+                    self._configure(peer)
+
+    def _configure(self, peer: _Peer) -> None:
+        address = self._ether.address if self._ether is not None else ""
+        self._switchboard.send(peer.name, Configure(peer.number, self._text, address))
+
+    def _readmit(self) -> None:
+        """Between rounds, when nobody waits for anybody in the ether, let those in who have come back."""
+        self._configure_new()
+        deadline = time.monotonic() + _READMIT_S
+        self._admitting = True
+        while any(peer.returning for peer in self._peers.values()) and time.monotonic() < deadline:
+            self._attend()
+        self._admitting = False
 
     def _hand_over(self, index: int) -> None:
         """Give the round to the sink, after it has taken the one before."""
@@ -310,13 +352,20 @@ class _Run:
             match message:
                 case ProtocolError():
                     raise message
+                case Hello() if peer.configured and not peer.ready and not peer.lost:
+                    self._configure(peer)  # it asked before it was answered
                 case Hello():
-                    # New, or back as a new process: whatever the old one had is gone.
-                    peer.configured = peer.ready = peer.wanted = False
-                case Ready():
+                    if peer.ready:
+                        self._lose(peer, "its agent began anew")
+                    peer.configured = peer.ready = False
+                case Ready() if message.number == peer.number and self._admitting:
                     peer.ready = True
                     self._found(peer)
-                case Captured() if message.round == self._round:
+                case Ready():
+                    # Too late: nobody shall wait for a radio that was not told to record.
+                    peer.configured = False
+                    self._drop(peer)
+                case Captured() if message.round == self._round and peer.wanted:
                     peer.assembly = Assembly(message, self._scenario, peer.index)
                     self._complete(peer)
                 case Chunk() if message.round == self._round and peer.assembly is not None and samples is not None:
@@ -324,8 +373,10 @@ class _Run:
                     self._complete(peer)
                 case Failed():
                     self._lose(peer, message.text)
+                    peer.vanish()
                 case Beat() if peer.lost and peer.ready:
-                    self._found(peer)
+                    # Its radio is out of step with the others': it is back when it is configured anew.
+                    peer.configured = peer.ready = False
                 case _:
                     pass  # of a round that went on without it
         except ProtocolError as error:
@@ -345,12 +396,9 @@ class _Run:
                 processes.end([peer.child], grace_s=0)
                 peer.child = None
                 self._lose(peer, words)
+                peer.vanish()
             elif peer.heard is not None and not peer.lost and now - peer.heard > protocol.SILENCE_S:
                 self._lose(peer, f"silent for {protocol.SILENCE_S:g} s")
-            address = self._ether.address if self._ether is not None else ""
-            if peer.heard is not None and not peer.configured and (address or self._ether is None):
-                peer.configured = True
-                self._switchboard.send(peer.name, Configure(self._text, address))
         self._watch_number(now)
 
     def _watch_ether(self, now: float) -> None:
@@ -384,6 +432,9 @@ class _Run:
             return
         peer.lost, peer.wanted = True, False
         self._note("node-lost", f"node {peer.name} was lost: {why}", peer.name)
+        self._drop(peer)
+
+    def _drop(self, peer: _Peer) -> None:
         if self._ether is not None and self._scenario.node[peer.index].radio == "simulated":
             self._ether.drop(peer.name)
 

@@ -19,6 +19,7 @@ from testbed.errors import RunError, UserError
 from testbed.protocol import Beat, Captured, Chunk, Configure, Failed, Hello, ProtocolError, Ready, Start, Stop
 
 if TYPE_CHECKING:
+    from testbed.radio.base import Applied
     from testbed.radio_worker import RadioWorker, Recorded
 
 __all__ = ["Agent"]
@@ -63,7 +64,7 @@ class Agent:
             self._socket.curve_serverkey = own.server
         self._socket.connect(coordinator)
         # The radio's thread leaves its answers in a queue and rings a bell that the main thread can poll.
-        self._answers: queue.SimpleQueue[Ready | Failed | Recorded] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, Applied | Failed | Recorded]] = queue.SimpleQueue()
         self._bell, self._ringer = os.pipe()
         self._configuration: Configure | None = None
         self._worker: RadioWorker | None = None
@@ -107,7 +108,7 @@ class Agent:
             if self._bell in ready:
                 os.read(self._bell, 1024)
                 while not self._answers.empty():
-                    self._report(self._answers.get())
+                    self._report(*self._answers.get())
             now = time.monotonic()
             if self._configuration is not None and now - heard > _COORDINATOR_SILENCE_S:
                 raise RunError(f"the coordinator has been silent for {_COORDINATOR_SILENCE_S:g} s")
@@ -118,7 +119,7 @@ class Agent:
     def _obey(self, message: protocol.FromCoordinator) -> None:
         if isinstance(message, Configure):
             # Every Hello is answered, and several may have been on their way.
-            if message != self._configuration:
+            if self._configuration is None or message.number != self._configuration.number:
                 self._configure(message)
             elif self._ready is not None:
                 self._send(self._ready)
@@ -133,19 +134,24 @@ class Agent:
 
         if self._worker is not None:
             self._worker.close()
-        self._configuration = message
+        self._configuration, self._ready = message, None
         scenario = loads(message.scenario, source="coordinator's scenario")
-        self._worker = RadioWorker(scenario, self._name, ether=message.ether, answer=self._answer)
+        number = message.number
 
-    def _answer(self, answer: Ready | Failed | Recorded) -> None:
-        """Called in the radio's thread."""
-        self._answers.put(answer)
-        os.write(self._ringer, b".")
+        def answer(said: Applied | Failed | Recorded) -> None:
+            self._answers.put((number, said))
+            os.write(self._ringer, b".")
 
-    def _report(self, answer: Ready | Failed | Recorded) -> None:
-        if isinstance(answer, Ready):
-            self._ready = answer
-            self._send(answer)
+        self._worker = RadioWorker(scenario, self._name, ether=message.ether, answer=answer)
+
+    def _report(self, number: int, answer: Applied | Failed | Recorded) -> None:
+        if self._configuration is None or number != self._configuration.number:
+            return  # last words of a radio that was let go
+        from testbed.radio.base import Applied
+
+        if isinstance(answer, Applied):
+            self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz))
+            self._send(self._ready)
         elif isinstance(answer, Failed):
             self._send(answer)
             raise RunError(answer.text)
@@ -161,8 +167,8 @@ class Agent:
                 antennas=antennas,
                 samples=samples,
                 full_scale=reception.full_scale,
-                carrier_hz=protocol.rational(applied.carrier_hz),
-                rate_hz=protocol.rational(applied.rate_hz),
+                carrier_hz=str(applied.carrier_hz),
+                rate_hz=str(applied.rate_hz),
                 stretches=tuple(protocol.StretchRow(s.start, s.samples, s.first_tick) for s in reception.stretches),
                 stream=reception.stream,
                 departures=tuple(protocol.DepartureRow(d.frame, d.tick, d.fraction) for d in recorded.departures),

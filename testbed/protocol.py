@@ -12,7 +12,6 @@ Both sides send `Beat` every `BEAT_S`; who is silent for `SILENCE_S` counts as l
 
 from __future__ import annotations
 
-from fractions import Fraction
 from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -47,7 +46,6 @@ __all__ = [
     "encode",
     "is_loopback",
     "prepared",
-    "rational",
 ]
 
 VERSION = 1
@@ -81,6 +79,8 @@ class Hello(_Message, frozen=True, tag="hello"):
 class Ready(_Message, frozen=True, tag="ready"):
     """The radio is configured; what it applied."""
 
+    number: Index
+    """Of the `Configure` that asked for it."""
     carrier_hz: Rational
     rate_hz: Rational
 
@@ -136,8 +136,10 @@ class Beat(_Message, frozen=True, tag="beat"):
 
 
 class Configure(_Message, frozen=True, tag="configure"):
-    """The experiment, and where the ether is if the radio is simulated."""
+    """The experiment, and where the ether is if the radio is simulated; whatever the radio did before is void."""
 
+    number: Index
+    """Tells a new request from one that is repeated."""
     scenario: str
     ether: Text
 
@@ -195,11 +197,6 @@ def decode_from_coordinator(parts: list[zmq.Frame]) -> FromCoordinator:
         raise ProtocolError(f"{len(parts)} parts")
     message: FromCoordinator = _decoded(_FROM_COORDINATOR, parts[0])
     return message
-
-
-def rational(value: Fraction) -> str:
-    """Exact number as messages carry it."""
-    return str(value)
 
 
 def is_loopback(uri: str) -> bool:

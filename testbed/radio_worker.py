@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed import protocol, schedule
+from testbed import schedule
 from testbed.capture import Departure
 from testbed.errors import RunError, UserError
-from testbed.protocol import Failed, Ready
+from testbed.protocol import Failed
 from testbed.radio import open_radio
 from testbed.radio.base import Applied, Radio, RadioError, Reception, Settings
 
@@ -42,7 +42,7 @@ class RadioWorker:
     """
 
     def __init__(
-        self, scenario: Scenario, name: str, *, ether: str, answer: Callable[[Ready | Failed | Recorded], None]
+        self, scenario: Scenario, name: str, *, ether: str, answer: Callable[[Applied | Failed | Recorded], None]
     ) -> None:
         self._scenario = scenario
         self._index = scenario.index(name)
@@ -77,7 +77,7 @@ class RadioWorker:
                     tx_power_dbm=node.tx_power_dbm,
                 )
             )
-            self._answer(Ready(protocol.rational(applied.carrier_hz), protocol.rational(applied.rate_hz)))
+            self._answer(applied)
             while (index := self._rounds.get()) is not None:
                 self._answer(self._recorded(radio, applied, index))
         except (RadioError, RunError, UserError, OSError) as error:

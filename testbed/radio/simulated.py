@@ -2,7 +2,7 @@
 
 Run as a module it is the ether's process: it reads the experiment from its standard input, writes the port that it
 listens on, then a line each second as a sign of life, and ends when its standard input does. A line that it reads
-names a node that nobody hears any more, and for which the ether shall not wait until it asks again.
+names a node that nobody hears any more, and for which the ether shall not wait.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class EtherServer:
         self._thread.start()
 
     def drop(self, node: str) -> None:
-        """Stop waiting for ``node`` until it asks again."""
+        """Stop waiting for ``node``, which is answered no more until it attaches anew."""
         with self._lock:
             self._dropped.add(node)
             self._ether.detach(node)
@@ -260,6 +260,8 @@ class EtherServer:
                         answer, samples = self._answer(node, connection, question, data)
                     except (EtherError, ValueError) as error:
                         answer, samples = Refused(str(error)), _NOTHING
+                    if node in self._dropped:
+                        continue  # it has been frozen, and would be out of step: whoever dropped it will tell it
                     wire.send(connection, answer, samples)
             except WireError:
                 pass  # the radio is gone, which is how every conversation ends
@@ -291,8 +293,6 @@ class EtherServer:
             ), _NOTHING
         if self._owners.get(node) is not connection:
             raise EtherError(f"{node!r} belongs to another connection" if node else "attach first")
-        if node in self._dropped:
-            self._attach(node, connection)
         if isinstance(question, Transmit):
             self._ether.transmit(node, np.frombuffer(data, np.complex64), offset_samples=question.offset)
             return Done(), _NOTHING
