@@ -79,7 +79,13 @@ def _spread_rows(run: RunData, method: str, name: str, unit: str, spread: Spread
         trials=spread.trials,
         standard_error=spread.rmse / spread.trials**0.5,
     )
-    return [rmse] if spread.bias is None else [rmse, bias]
+    rows = [rmse] if spread.bias is None else [rmse, bias]
+    if spread.normalized is not None:
+        rows.append(
+            _row(run, method, f"{name}_normalized_error", "1", spread.normalized, parameters=parameters, bound=1.0)
+            | {"ratio": spread.normalized, "trials": spread.trials}
+        )
+    return rows
 
 
 def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from testbed.report.run_data import Row, RunData, epoch_seconds, link_name
 from testbed.report.style import LIGHT_SPEED
 
 __all__ = [
+    "ELLIPSE_95",
     "KEYS",
     "MethodFigures",
     "PayloadFigures",
@@ -25,6 +26,7 @@ __all__ = [
     "mean_power_db",
     "residuals",
     "summarize",
+    "true_positions",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -36,6 +38,9 @@ KEYS: dict[Quantity, tuple[str, str, str]] = {
 }
 """Fields of a link's row that hold the estimate, its error and its predicted deviation."""
 
+ELLIPSE_95 = -2 * math.log(0.05)
+"""Squared deviations within which a plane Gaussian has 95 % of its mass."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -46,6 +51,8 @@ class Spread:
     """Mean error of each pair's first direction, the second one's turned round; None against a fitted line."""
     predicted: float | None
     """Root mean square of the standard deviations that the bound predicted; None if none was given."""
+    normalized: float | None
+    """Root mean square of each error over its own predicted deviation; one where deviations are honest."""
     trials: int
     """Independent ones: the two directions of a pair in one round share their measurement and count once."""
     against_truth: bool
@@ -60,16 +67,20 @@ class Spread:
         """Standard error of the RMSE for Gaussian errors."""
         return self.rmse / math.sqrt(2 * self.trials)
 
+    def _quantile(self, deviate: float) -> float:
+        """Quantile of chi-squared over its degrees of freedom, at a normal deviate, by Wilson and Hilferty's cube."""
+        part = 2 / (9 * self.trials)
+        return max(1 - part + deviate * math.sqrt(part), 0.0) ** 3
+
     @property
     def as_predicted(self) -> bool | None:
-        """Whether so large an RMSE would come about by chance in more than one run of a hundred.
+        """Whether errors so large against their own deviations come about by chance in one run of a hundred."""
+        return None if self.normalized is None else self.normalized**2 <= self._quantile(2.326)
 
-        Upper limit of chi-squared over its degrees of freedom by Wilson and Hilferty's cube.
-        """
-        if self.ratio is None:
-            return None
-        part = 2 / (9 * self.trials)
-        return self.ratio**2 <= (1 - part + 2.326 * math.sqrt(part)) ** 3
+    @property
+    def overstated(self) -> bool:
+        """Whether errors so small against their own deviations come about by chance in fewer than that."""
+        return self.normalized is not None and self.normalized**2 < self._quantile(-2.326)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class TargetFigures:
     """Of the bistatic range, over its detections on all links."""
     velocity_rmse_mps: float | None
     position_rmse_m: float | None
+    ellipses: tuple[int, int]
+    """Positions whose 95 % ellipse holds the true one, and positions that could be so judged."""
     moving: bool
 
 
@@ -232,6 +245,7 @@ def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
     errors: list[float] = []
     signed: list[float] = []
     stds: list[float] = []
+    ratios: list[float] = []
     trials: set[tuple[frozenset[str], int]] = set()
     fits = 0
     for link in run.links:
@@ -249,14 +263,19 @@ def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
             signed.append(float(error) if run.links.index(link) <= reverse else -float(error))
             if row.get(KEYS[quantity][2]) is not None:
                 stds.append(float(row[KEYS[quantity][2]]))
+                if stds[-1] > 0:
+                    ratios.append(float(error) / stds[-1])
     # A straight line takes two freedoms of each fit; what is left over is scaled up to stay a deviation.
     freedom = len(errors) - (0 if run.has_truth else 2 * fits)
     if freedom <= 0:
         return None
     rmse = math.sqrt(sum(e * e for e in errors) / freedom)
     predicted = math.sqrt(sum(s * s for s in stds) / len(stds)) if stds else None
+    lost = len(errors) / freedom
+    normalized = math.sqrt(lost * sum(r * r for r in ratios) / len(ratios)) if ratios else None
     independent = max(1, round(len(trials) * freedom / len(errors)))
-    return Spread(rmse, sum(signed) / len(signed) if run.has_truth else None, predicted, independent, run.has_truth)
+    bias = sum(signed) / len(signed) if run.has_truth else None
+    return Spread(rmse, bias, predicted, normalized, independent, run.has_truth)
 
 
 def _method(run: RunData, method: str) -> MethodFigures:
@@ -317,8 +336,32 @@ def _target(run: RunData, name: str, method: str) -> TargetFigures:
         _rms(ranges),
         _rms(velocities),
         _rms(misses),
+        _ellipses(run, name, method),
         moving,
     )
+
+
+def true_positions(run: RunData, name: str) -> dict[int, FloatArray]:
+    """Where a target was in each round at the mean of the links' slots, in the plane."""
+    seen: dict[int, list[list[float]]] = {}
+    for row in run.true_targets:
+        if row["name"] == name and row.get("position_m") is not None:
+            seen.setdefault(int(row["round"]), []).append(row["position_m"][:2])
+    return {index: np.mean(np.array(places), axis=0) for index, places in sorted(seen.items())}
+
+
+def _ellipses(run: RunData, name: str, method: str) -> tuple[int, int]:
+    truth = true_positions(run, name)
+    held = judged = 0
+    for row in run.rows("positions"):
+        here = truth.get(int(row["round"]))
+        if row.get("target") != name or row["method"] != method or here is None or not row.get("covariance_m2"):
+            continue
+        off = np.array(row["position_m"][:2]) - here
+        covariance = np.array(row["covariance_m2"])[:2, :2]
+        judged += 1
+        held += float(off @ np.linalg.pinv(covariance) @ off) <= ELLIPSE_95
+    return held, judged
 
 
 def _all_targets(run: RunData) -> list[TargetFigures]:

@@ -60,12 +60,8 @@ def _vector(values: Any) -> str:
 def _spread_cells(spread: Spread | None, base: str) -> tuple[str, ...]:
     if spread is None:
         return ("–",) * 4
-    ratio = (
-        "–"
-        if spread.ratio is None
-        else f"{spread.ratio:.2f} ± {spread.ratio * spread.standard_error / spread.rmse:.2f}"
-    )
-    return quantity(spread.rmse, base), quantity(spread.predicted, base), ratio, quantity(spread.bias, base)
+    single = "–" if spread.normalized is None else f"{spread.normalized:.2f}"
+    return quantity(spread.rmse, base), quantity(spread.predicted, base), single, quantity(spread.bias, base)
 
 
 def remarks(summary: RunSummary) -> Table:
@@ -84,7 +80,7 @@ def remarks(summary: RunSummary) -> Table:
 
 def methods(summary: RunSummary) -> Table:
     """Every method's time and frequency offset against its prediction."""
-    head = ("Method", "Valid", "TO RMSE", "predicted", "ratio", "bias", "CFO RMSE", "predicted", "ratio", "bias")
+    head = ("Method", "Valid", "TO RMSE", "predicted", "error/σ", "bias", "CFO RMSE", "predicted", "error/σ", "bias")
     rows = tuple(
         (
             m.method,
@@ -96,9 +92,9 @@ def methods(summary: RunSummary) -> Table:
     )
     against = "the true clocks" if summary.has_truth else "a straight line over the rounds, fitted per link"
     note = (
-        f"Errors against {against}, over valid estimates of all links. The ratio of RMSE to prediction carries its "
-        "standard error, for which the two directions of a pair in one round count once; the bias is that of each "
-        "pair's first direction, since the two are opposite."
+        f"Errors against {against}, over valid estimates of all links. Error/σ is the RMS of each error over its own "
+        "predicted deviation, which is one where deviations are honest; the bias is that of each pair's first "
+        "direction, since the two are opposite."
     )
     return Table(head, rows, note=note)
 
@@ -115,10 +111,19 @@ def targets(run: RunData, summary: RunSummary) -> Table:
             metres(t.range_rmse_m),
             "–" if t.velocity_rmse_mps is None else metres(t.velocity_rmse_mps) + "/s",
             metres(t.position_rmse_m),
+            f"{t.ellipses[0]} of {t.ellipses[1]}" if t.ellipses[1] else "–",
         )
         for t in sought
     )
-    head = ("Target", "Method", "Rounds found", "Bistatic range RMSE", "Bistatic velocity RMSE", "Position RMSE")
+    head = (
+        "Target",
+        "Method",
+        "Rounds found",
+        "Bistatic range RMSE",
+        "Bistatic velocity RMSE",
+        "Position RMSE",
+        "In 95 % ellipse",
+    )
     stray = summary.unnamed_detections
     if run.true_targets and summary.sensing_method:
         which = f"{stray} of the detections" if stray else "Every detection"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import comb
 
 from testbed.report.style import metres, quantity, small_share
 from testbed.report.summary import MethodFigures, PayloadFigures, RunSummary, Spread, TargetFigures
@@ -49,26 +50,18 @@ def error_rate_text(payload: PayloadFigures) -> str:
     return small_share(payload.bit_errors / payload.bits)
 
 
-def _against(spread: Spread) -> tuple[State, str]:
-    """Whether a spread is what the bound predicts, in words."""
-    if spread.ratio is None or spread.predicted is None:
-        return State.NONE, "no prediction to compare with"
-    text = f"{spread.ratio:.2f}× the predicted"
-    if spread.as_predicted:
-        return State.GOOD, text
-    return State.LOOK, f"{text}: more than chance explains"
-
-
 def _offset_card(title: str, spread: Spread | None, base: str, method: str) -> Card:
     if spread is None:
         return Card(title, State.BAD, "none", "no method gave enough valid estimates")
-    state, text = _against(spread)
-    predicted = f" {quantity(spread.predicted, base)}" if spread.predicted else ""
-    kind = "RMSE" if spread.against_truth else "off a straight line"
-    value = f"{quantity(spread.rmse, base)}"
-    first, _, rest = text.partition(":")
-    note = f"{kind}, {method}; {first}{predicted}{':' + rest if rest else ''}"
-    return Card(title, state, value, note)
+    note = f"{'RMSE' if spread.against_truth else 'off a straight line'}, {method}"
+    if spread.ratio is None:
+        return Card(title, State.NONE, quantity(spread.rmse, base), f"{note}; no prediction to compare with")
+    note += f"; {spread.ratio:.2f}× the predicted {quantity(spread.predicted, base)}"
+    if not spread.as_predicted:
+        note += f"; single errors are {spread.normalized:.1f}× their stated σ, more than chance explains"
+    elif spread.overstated:
+        note += "; deviations are stated too wide"
+    return Card(title, State.GOOD if spread.as_predicted else State.LOOK, quantity(spread.rmse, base), note)
 
 
 def _valid_card(headline: MethodFigures | None) -> Card:
@@ -80,6 +73,11 @@ def _valid_card(headline: MethodFigures | None) -> Card:
     if headline.reasons:
         note += f"; most often not: {headline.reasons[0][0]}"
     return Card("Valid estimates", state, f"{headline.valid} of {headline.rows}", note)
+
+
+def _chance_of_at_most(held: int, judged: int, share: float) -> float:
+    """Chance that of ``judged`` independent trials of probability ``share`` no more than ``held`` succeed."""
+    return sum(comb(judged, k) * share**k * (1 - share) ** (judged - k) for k in range(held + 1))
 
 
 def _movers(summary: RunSummary) -> list[TargetFigures]:
@@ -99,11 +97,17 @@ def _target_card(summary: RunSummary) -> Card:
     if not known:
         return Card(title, State.NONE, ", ".join(t.name for t in targets), "named by the run without truth")
     state = State.GOOD if found >= 0.95 * present else State.LOOK if found else State.BAD
+    held, judged = sum(t.ellipses[0] for t in known), sum(t.ellipses[1] for t in known)
+    honest = _chance_of_at_most(held, judged, 0.95) > 0.01
+    if state is State.GOOD and not honest:
+        state = State.LOOK
     who = ", ".join(t.name for t in known) if len(known) <= 3 else f"{len(known)} targets"
     misses = [t.position_rmse_m for t in known if t.position_rmse_m is not None]
     note = f"rounds with {who} detected"
     if misses:
         note += f"; positions to {metres(max(misses))} RMS"
+    if not honest:
+        note += f", but only {held} of {judged} ellipses hold the truth"
     if summary.unnamed_detections:
         note += f"; {summary.unnamed_detections} detections match nothing there"
     return Card(title, state, f"{found} of {present}", note)
@@ -152,8 +156,12 @@ def _clock_clause(summary: RunSummary) -> str:
     tail = "" if headline.to.against_truth else " about a straight line"
     spreads = [s for s in (headline.to, headline.cfo) if s is not None and s.ratio is not None]
     if spreads:
-        good = all(s.as_predicted for s in spreads)
-        tail += ", as the bound predicts" if good else ", more than the bound predicts"
+        if not all(s.as_predicted for s in spreads):
+            tail += ", further off than their stated deviations allow"
+        elif any(s.overstated for s in spreads):
+            tail += ", within their stated deviations"
+        else:
+            tail += ", as the bound predicts"
     return f"The clocks' offsets {verb} {size} RMS{tail}"
 
 

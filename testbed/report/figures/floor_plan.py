@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from testbed.report.figures import Drawing, LeftOut
 from testbed.report.run_data import Row, RunData
 from testbed.report.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION, label_above, new_figure
+from testbed.report.summary import ELLIPSE_95, true_positions
 
 __all__ = ["confidence_ellipse", "draw"]
 
 FloatArray = NDArray[np.float64]
 
-_CONFIDENCE = math.sqrt(-2 * math.log(0.05))
-"""Deviations to which an ellipse of a plane Gaussian is drawn to hold 95 % of it."""
 _HALO = [withStroke(linewidth=2.4, foreground="white")]
 _FUSIONS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "D"), (PURPLE, "^"))
 
@@ -29,7 +28,7 @@ _FUSIONS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "D"), (PURPLE, "^"))
 def confidence_ellipse(covariance_m2: FloatArray) -> tuple[float, float, float]:
     """Full width, full height (m) and angle (degrees, anticlockwise from x) of the 95 % ellipse in the plane."""
     values, vectors = np.linalg.eigh(np.asarray(covariance_m2, dtype=np.float64)[:2, :2])
-    size = 2 * _CONFIDENCE * np.sqrt(np.maximum(values, 0.0))
+    size = 2 * math.sqrt(ELLIPSE_95) * np.sqrt(np.maximum(values, 0.0))
     return float(size[1]), float(size[0]), math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
 
 
@@ -39,13 +38,10 @@ def _plane(position: Any) -> FloatArray:
 
 def _tracks(run: RunData) -> dict[str, FloatArray]:
     """True positions over the rounds of each target that moves, shape (round, 2)."""
-    found: dict[str, dict[int, FloatArray]] = {}
-    for row in run.true_targets:
-        if row.get("position_m") is not None:
-            found.setdefault(str(row["name"]), {})[int(row["round"])] = _plane(row["position_m"])
-    tracks = {name: np.array([track[r] for r in sorted(track)]) for name, track in found.items()}
     standing = {name for name, velocity, _ in _reflectors(run) if not np.any(velocity)}
-    return {name: track for name, track in tracks.items() if name not in standing}
+    names = dict.fromkeys(str(row["name"]) for row in run.true_targets)
+    tracks = {name: true_positions(run, name) for name in names if name not in standing}
+    return {name: np.array(list(track.values())) for name, track in tracks.items() if track}
 
 
 def _reflectors(run: RunData) -> list[tuple[str, FloatArray, FloatArray]]:

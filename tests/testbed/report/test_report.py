@@ -77,9 +77,39 @@ def test_without_truth_the_spread_is_about_a_line_with_its_freedoms_counted(synt
 @pytest.mark.parametrize("trials", [1, 4, 12, 300])
 def test_chance_is_judged_by_chi_squared(trials: int) -> None:
     limit = math.sqrt(stats.chi2.ppf(0.99, trials) / trials)
-    below, above = (Spread(f * limit, 0.0, 1.0, trials, True) for f in (0.97, 1.03))
+    below, above = (Spread(1.0, 0.0, 1.0, f * limit, trials, True) for f in (0.97, 1.03))
     assert below.as_predicted
     assert not above.as_predicted
+
+
+def test_one_wide_deviation_does_not_hide_narrow_ones_that_are_wrong(synthetic: Any, run_folder: Path) -> None:
+    def change(results: dict[str, Any]) -> None:
+        for row in results["links"]:
+            if row["method"] == "reciprocity-mle":
+                wide = row["round"] == 0
+                row.update(to_std_s=100e-12 if wide else 2e-12, to_error_s=1e-12 if wide else 8e-12)
+
+    summary = summarize(read_run(synthetic.edit(run_folder, change)))
+    spread = next(m for m in summary.methods if m.method == "reciprocity-mle").to
+    assert spread.ratio < 0.5
+    assert spread.normalized == pytest.approx(math.sqrt((0.01**2 + 7 * 4**2) / 8))
+    assert not spread.as_predicted
+
+
+def test_ellipses_are_counted_against_where_the_target_was(synthetic: Any, run_folder: Path) -> None:
+    def place(results: dict[str, Any]) -> None:
+        for row in results["positions"]:
+            # along the first axis, in deviations: three of eight beyond the 95 % ellipse's 2.45
+            off = [0, 1, 2, 2.4, -2.4, 2.5, -2.5, 3][row["round"]]
+            row["covariance_m2"] = [[0.25, 0.0], [0.0, 0.04]]
+            row["position_m"] = (synthetic.cyclist(row["round"]) + [0.5 * off, 0.0]).tolist()
+
+    run = read_run(synthetic.edit(synthetic.edit(run_folder, synthetic.faultless), place))
+    target = next(t for t in summarize(run).targets if t.name == "cyclist")
+    assert target.ellipses == (5, 8)
+    verdict = judge(summarize(run))
+    assert verdict.word == "Look at: targets found"
+    assert "only 5 of 8 ellipses hold the truth" in verdict.cards[3].note
 
 
 @pytest.mark.parametrize("method", ["reciprocity-mle", "spectral-cc", "cacc"])
