@@ -102,7 +102,7 @@ def test_ellipses_are_counted_against_where_the_target_was(synthetic: Any, run_f
             # along the first axis, in deviations: three of eight beyond the 95 % ellipse's 2.45
             off = [0, 1, 2, 2.4, -2.4, 2.5, -2.5, 3][row["round"]]
             row["covariance_m2"] = [[0.25, 0.0], [0.0, 0.04]]
-            row["position_m"] = (synthetic.cyclist(row["round"]) + [0.5 * off, 0.0]).tolist()
+            row["position_m"] = (synthetic.cyclist(row["round"]) + np.array([0.5 * off, 0.0])).tolist()
 
     run = read_run(synthetic.edit(synthetic.edit(run_folder, synthetic.faultless), place))
     target = next(t for t in summarize(run).targets if t.name == "cyclist")
