@@ -9,7 +9,7 @@ from math import hypot, pi
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
-from dsp.synchronization.base import MissingInputError, Observation, Offset, Port
+from dsp.synchronization.base import Observation, Offset, Port
 from dsp.synchronization.registry import method
 from testbed.calibration import Calibration
 from testbed.scenario import Node, Scenario
@@ -83,10 +83,11 @@ def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calib
 
 
 def estimate(name: str, seen: Observation) -> Offset:
-    """What the method called ``name`` says; an input that it lacks makes the offset invalid, by name."""
+    """What the method called ``name`` says; an input that it lacks, or cannot use, makes the offset invalid."""
+    chosen = method(name)
     try:
-        return method(name).estimate(seen)
-    except MissingInputError as error:
+        return chosen.estimate(seen)
+    except ValueError as error:
         return Offset(None, None, epoch=seen.forward.reference, valid=False, reason=str(error))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from testbed.environment import environment
 from testbed.pipeline import Pipeline
@@ -11,7 +13,7 @@ from testbed.results import EventRow, Results, save_results
 from testbed.run_folder import PRODUCTS_NAME, SCENARIO_NAME
 from testbed.scenario import Scenario, dumps
 
-__all__ = ["write_products", "write_scenario"]
+__all__ = ["node_facts", "write_products", "write_scenario"]
 
 
 def write_scenario(folder: Path, scenario: Scenario) -> None:
@@ -19,10 +21,31 @@ def write_scenario(folder: Path, scenario: Scenario) -> None:
     (folder / SCENARIO_NAME).write_text(dumps(scenario), encoding="utf-8")
 
 
-def write_products(folder: Path, scenario: Scenario, pipeline: Pipeline, events: list[EventRow]) -> Results:
+def node_facts(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """What a recording says of each node for good."""
+    return {
+        node.name: {
+            "radio": node.radio,
+            "geometry": {
+                "position_m": list(node.position_m),
+                "heading_deg": node.heading_deg,
+                "antenna_spacing_m": node.antenna_spacing_m,
+                "port": node.port,
+                "tx_offset_m": list(node.tx_offset_m),
+                "rx_offset_m": list(node.rx_offset_m),
+            },
+        }
+        for node in scenario.node
+    }
+
+
+def write_products(
+    folder: Path, scenario: Scenario, pipeline: Pipeline, events: Sequence[EventRow], *, report: bool = True
+) -> Results:
     """Results of all rounds processed, with the run's own ``events``; written with the arrays and the report."""
     results = pipeline.finish(environment(scenario), events)
     save_results(results, folder)
     pipeline.products.save(folder / PRODUCTS_NAME)
-    write_report(folder)
+    if report:
+        write_report(folder)
     return results

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from testbed.errors import RunError, UserError
 
@@ -49,35 +50,48 @@ def command(
     scenario: Path, out: Path | None, json_file: Path | None, listen: str, keys: Path | None, arrival_s: float
 ) -> None:
     """Run the experiment in the file SCENARIO and write a folder with recordings, results and report."""
+    import msgspec
+
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
+    from testbed.pipeline import Pipeline
+    from testbed.processing import write_products, write_scenario
     from testbed.progress import progress_bar
-    from testbed.scenario import dumps, load
+    from testbed.report.printing import print_figures
+    from testbed.scenario import load
 
     experiment = load(scenario)
     folder = out if out is not None else Path("runs") / f"{experiment.experiment.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     check_room(folder, experiment)
     folder.mkdir(parents=True)
-    (folder / "scenario.toml").write_text(dumps(experiment), encoding="utf-8")
+    write_scenario(folder, experiment)
     writer = RecordingWriter(folder / "recordings", experiment.experiment.name)
+    pipeline = Pipeline(experiment)
+    told = 0
 
     def sink(finished: FinishedRound) -> None:
-        writer.write_round(finished.captures)
+        nonlocal told
+        writer.write_round(finished.captures, events=[msgspec.to_builtins(event) for event in finished.events])
+        told += len(finished.events)
+        pipeline.process(finished.index, finished.captures)
 
     try:
         with progress_bar(experiment.experiment.rounds) as progress:
             outcome = acquire(experiment, sink, progress=progress, listen=listen, keys=keys, arrival_s=arrival_s)
+        writer.note(*(msgspec.to_builtins(event) for event in outcome.events[told:]))
     finally:
         writer.close()
         if not any(writer.folder.glob("*.sigmf-data")):
             shutil.rmtree(folder)  # nothing was recorded: leave nothing behind
     if outcome.rounds:
-        click.echo(f"{folder}: {len(outcome.rounds)} of {experiment.experiment.rounds} rounds recorded")
-    if outcome.failure:
-        raise RunError(outcome.failure)
+        write_products(folder, experiment, pipeline, outcome.events)
+        print_figures([folder], json_file)
     if outcome.interrupted:
         click.echo("isac: interrupted; finished rounds are kept", err=True)
         raise click.exceptions.Exit(130)
+    if outcome.failure:
+        raise RunError(outcome.failure)
+    click.echo(f"report: {folder / 'report.html'}")
 
 
 def check_room(folder: Path, scenario: Scenario) -> None:
