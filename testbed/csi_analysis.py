@@ -127,6 +127,7 @@ def summarize(capture: CsiCapture) -> CsiSummary:
         _pair(values, resolved, turns, antenna, reference, frequency)
         for antenna in range(values.shape[1])
         for reference in range(antenna)
+        if np.any(cross_product(values, antenna, reference))
     )
     motion = None
     if pairs:

@@ -53,25 +53,26 @@ class Departures:
             return Departed(Moment(node.name, stamped.tick, stamped.fraction, capture.rate_hz), 0.0, True), []
         if own is None:
             return None, []
-        arrival = leakage_arrival(own)
         commanded = capture.stretches[0].first_tick + slot_offset_samples(
             self._scenario, self._scenario.index(node.name)
         )
         said: list[tuple[str, str]] = []
         known = self._streams.get(node.name)
-        whole = round(
-            arrival.moment.seconds_since(Moment(node.name, commanded, 0.0, capture.rate_hz)) * float(capture.rate_hz)
-        )
-        if known is not None and known.number == capture.stream and abs(whole - known.latency.samples) > 1:
-            said.append(
-                ("latency-jumped", f"latency went from {known.latency.samples} to {whole} samples within a stream")
+        if known is not None and known.number == capture.stream:
+            behind_s = own.reference.seconds_since(
+                Moment(node.name, commanded, known.latency.fraction, capture.rate_hz)
             )
-            known = None
+            whole = round(behind_s * float(capture.rate_hz))
+            if abs(whole - known.latency.samples) > 1:
+                text = f"latency went from {known.latency.samples} to {whole} samples within a stream: measured anew"
+                said.append(("latency-jumped", text))
+                known = None
         if known is None or known.number != capture.stream:
+            arrival = leakage_arrival(own)
             calibrated = self._calibration.leakage_fraction(node.name, capture.rate_hz)
             found = latency([arrival.moment], [commanded], calibrated, std_s=arrival.std_s)
             known = self._streams[node.name] = _Stream(capture.stream, found)
-            if found.note:
+            if calibrated is None:
                 said.append(("latency-uncalibrated", found.note))
         moment = Moment(node.name, commanded + known.latency.samples, 0.0, capture.rate_hz).shifted(
             known.latency.fraction / float(capture.rate_hz)

@@ -52,7 +52,11 @@ def analyse(
         if standard != "lte" and rate >= wifi.RATE_HZ:
             packets = tuple(wifi.find_packets(_at_rate(samples, rate, wifi.RATE_HZ)))
         if not packets and standard != "wifi":
-            cell = lte.find_cell(_at_rate(samples, rate, lte.RATE_HZ), carrier_hz=carrier_hz)
+            # A tenth of a second tells whether there is a cell at this rate.
+            opening = samples[: int(0.1 * rate)]
+            cell = lte.find_cell(_at_rate(opening, rate, lte.RATE_HZ), carrier_hz=carrier_hz)
+            if cell is not None and len(opening) < len(samples):
+                cell = lte.find_cell(_at_rate(samples, rate, lte.RATE_HZ), carrier_hz=carrier_hz)
         if packets or cell is not None:
             return IqSummary(rate, rate_hz is None, len(samples), packets, cell)
     named = {"wifi": "802.11a/g/n packet", "lte": "LTE cell"}.get(standard, "802.11a/g/n packet and no LTE cell")

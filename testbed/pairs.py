@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, pi
 
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
-from dsp.synchronization.base import Observation, Offset, Port
+from dsp.synchronization.base import Method, Need, Observation, Offset, Port
 from dsp.synchronization.registry import method
 from testbed.calibration import Calibration
 from testbed.scenario import Node, Scenario
 
-__all__ = ["Departed", "Heard", "estimate", "observation", "quiet_average"]
+__all__ = ["Departed", "Heard", "estimates", "observation"]
 
 _COHERENT_S = 0.5e-3
 """Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
@@ -40,14 +40,17 @@ class Heard:
     transmitter: Node
     csi: ChannelState
     departed: Departed | None
+    quiet: ChannelState | None = None
+    """The same without the movers found; None where none were looked for."""
 
 
-def quiet_average(csi: ChannelState) -> ChannelState:
-    """First antenna's CSI averaged over runs of symbols short against any motion, which evens the weights out."""
+def _averaged(heard: Heard) -> ChannelState:
+    """What stands, averaged over runs of symbols short against any motion, which evens the weights out."""
+    csi = heard.csi if heard.quiet is None else heard.quiet
     symbols = int((csi.frame_of_symbol == csi.frame_of_symbol[0]).sum())
     spacing_s = float(csi.symbol_s[1] - csi.symbol_s[0]) if symbols > 1 else _COHERENT_S
     run = max(1, min(int(_COHERENT_S / spacing_s), symbols // _LEAST_BLOCKS))
-    return csi.antenna(0).averaged(run)
+    return csi.averaged(run)
 
 
 def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration) -> Observation:
@@ -70,9 +73,9 @@ def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calib
     length_s = float(forward.csi.symbol_s[-1] - forward.csi.symbol_s[0])
     wander_s, wander_hz = _clock_noise((forward.receiver, forward.transmitter), separation_s, max(length_s, 1e-6))
     return Observation(
-        forward=quiet_average(forward.csi),
+        forward=_averaged(forward),
         departure=None if departed is None else departed.moment,
-        reverse=None if reverse is None else quiet_average(reverse.csi),
+        reverse=None if reverse is None else _averaged(reverse),
         reverse_departure=None if returned is None else returned.moment,
         port=port,
         chain_constant_s=constant_s,
@@ -82,13 +85,36 @@ def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calib
     )
 
 
-def estimate(name: str, seen: Observation) -> Offset:
-    """What the method called ``name`` says; an input that it lacks, or cannot use, makes the offset invalid."""
+def estimates(name: str, seen: Observation) -> tuple[Offset, Offset]:
+    """What the method called ``name`` says of the pair, both ways; one that needs both directions is asked once."""
     chosen = method(name)
+    offset = _asked(chosen, seen)
+    if seen.reverse is None:
+        return offset, offset
+    if Need.REVERSE_LINK in chosen.needs and offset.to_s is not None:
+        return offset, _mirrored(offset, seen.reverse)
+    return offset, _asked(chosen, seen.reversed())
+
+
+def _asked(chosen: Method, seen: Observation) -> Offset:
+    """The method's answer; an input that it lacks, or cannot use, makes the offset invalid."""
     try:
         return chosen.estimate(seen)
     except ValueError as error:
         return Offset(None, None, epoch=seen.forward.reference, valid=False, reason=str(error))
+
+
+def _mirrored(offset: Offset, reverse: ChannelState) -> Offset:
+    """The same two-way offset of the other direction: the opposite, at the same instant on the other clock."""
+    assert offset.to_s is not None
+    anchor = reverse.reference
+    return replace(
+        offset,
+        to_s=-offset.to_s,
+        cfo_hz=None if offset.cfo_hz is None else -offset.cfo_hz,
+        phase_rad=None if offset.phase_rad is None else -offset.phase_rad % pi,
+        epoch=anchor.shifted(offset.epoch.seconds_since(anchor) - offset.to_s),
+    )
 
 
 def _clock_noise(nodes: Sequence[Node], separation_s: float, length_s: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ apart. Rounds come in order; what one round leaves to the next is the transmit-r
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.departures import Departures
 from testbed.errors import UserError
-from testbed.pairs import Departed, Heard, estimate, observation
+from testbed.pairs import Departed, Heard, estimates, observation
 from testbed.products import Products
 from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
 from testbed.scenario import Node, Scenario
@@ -100,8 +101,9 @@ class Pipeline:
             self._hear(node, index, current)
         with self._timed("departures"):
             self._depart(index, current)
-        offsets = self._synchronize(index, current)
-        self._sense(index, current, offsets)
+        heard = self._sense(current)
+        offsets = self._synchronize(index, heard, current)
+        self._locate(index, heard, offsets, current)
 
     def finish(self, environment: Mapping[str, object], events: Sequence[EventRow] = ()) -> Results:
         """Results of all rounds taken so far; ``events`` are what the run itself has to say."""
@@ -204,63 +206,60 @@ class Pipeline:
             if departed is not None:
                 current.departed[node.name] = departed
 
-    def _heard(self, receiver: Node, transmitter: Node, current: _Round) -> Heard | None:
-        hearing = current.hearings.get((receiver.name, transmitter.name))
-        if hearing is None:
-            return None
-        return Heard(receiver, transmitter, hearing.csi, current.departed.get(transmitter.name))
+    def _sense(self, current: _Round) -> dict[tuple[str, str], Echoes]:
+        """What moves on every link that was heard, by receiver and transmitter."""
+        found = {}
+        with self._timed("sensing"):
+            present = self._present(current.captures)
+            for receiver, transmitter in itertools.permutations(present, 2):
+                hearing = current.hearings.get((receiver.name, transmitter.name))
+                if hearing is not None:
+                    heard = Heard(receiver, transmitter, hearing.csi, current.departed.get(transmitter.name))
+                    found[receiver.name, transmitter.name] = echoes(heard, self._scenario)
+        return found
 
-    def _links(self, current: _Round) -> list[tuple[Node, Node]]:
-        present = self._present(current.captures)
-        return [(n, m) for n in present for m in present if n is not m]
-
-    def _synchronize(self, index: int, current: _Round) -> rows.Offsets:
-        """Every method on every link, both ways."""
+    def _synchronize(self, index: int, found: Mapping[tuple[str, str], Echoes], current: _Round) -> rows.Offsets:
+        """Every method on every pair, both ways, on what stands."""
         offsets: rows.Offsets = {}
         clocks = rows.clocks(current.captures)
+        methods = self._scenario.experiment.methods
         with self._timed("synchronization"):
-            for receiver, transmitter in self._links(current):
-                forward = self._heard(receiver, transmitter, current)
-                reverse = self._heard(transmitter, receiver, current)
-                if forward is None:
-                    self._results.links += [
-                        rows.unheard(receiver.name, transmitter.name, index, name)
-                        for name in self._scenario.experiment.methods
-                    ]
-                    continue
-                seen = observation(forward, reverse, self._scenario, self._calibration)
-                baseline = rows.baseline(forward, reverse, self._calibration)
-                for name in self._scenario.experiment.methods:
-                    offset = estimate(name, seen)
-                    offsets[receiver.name, transmitter.name, name] = offset
-                    self._results.links.append(rows.link(forward, index, name, offset, baseline, clocks))
+            for here, there in itertools.combinations(self._present(current.captures), 2):
+                if (here.name, there.name) not in found:
+                    here, there = there, here
+                ways = ((here.name, there.name), (there.name, here.name))
+                forward, reverse = (None if way not in found else found[way].standing() for way in ways)
+                if forward is not None:
+                    seen = observation(forward, reverse, self._scenario, self._calibration)
+                    for name in methods:
+                        pair = estimates(name, seen)
+                        baseline = rows.baseline(forward, reverse, pair, self._calibration)
+                        for way, heard, offset in zip(ways, (forward, reverse), pair, strict=True):
+                            if heard is not None:
+                                offsets[*way, name] = offset
+                                self._results.links.append(rows.link(heard, index, name, offset, baseline, clocks))
+                for way in ways:
+                    if way not in found:
+                        self._results.links += [rows.unheard(*way, index, name) for name in methods]
         return offsets
 
-    def _sense(self, index: int, current: _Round, offsets: rows.Offsets) -> None:
-        """What moves on every link, absolute by each method's offset, and where it is."""
-        found: list[Echoes] = []
-        with self._timed("sensing"):
-            for receiver, transmitter in self._links(current):
-                heard = self._heard(receiver, transmitter, current)
-                if heard is None:
-                    continue
-                seen, reason = echoes(heard, self._scenario)
-                if seen is None:
-                    self._results.events.append(rows.event(index, receiver.name, "no-static-path", reason))
-                    continue
-                found.append(seen)
+    def _locate(
+        self, index: int, found: Mapping[tuple[str, str], Echoes], offsets: rows.Offsets, current: _Round
+    ) -> None:
+        """Detections made absolute by each method's offset, and where the targets are."""
+        links = list(found.values())
         with self._timed("localization"):
-            truth = targets_seen(index, found, self._scenario, rows.clocks(current.captures))
+            truth = targets_seen(index, links, self._scenario, rows.clocks(current.captures))
             if truth.rows:
                 self._results.truth = self._results.truth or Truth()
                 self._results.truth.targets += truth.rows
-            for name in self._scenario.experiment.methods if found else ():
+            for name in self._scenario.experiment.methods if links else ():
                 detections, positions = rows.targets(
-                    index, name, found, offsets, self._scenario, self._calibration, truth
+                    index, name, links, offsets, self._scenario, self._calibration, truth
                 )
                 self._results.detections += detections
                 self._results.positions += positions
-        for seen in found:
+        for seen in links:
             self._picture(index, seen, current, offsets)
 
     def _picture(self, index: int, seen: Echoes, current: _Round, offsets: rows.Offsets) -> None:
@@ -276,7 +275,7 @@ class Pipeline:
             index,
             f"{receiver}<-{transmitter}",
             current.hearings[receiver, transmitter].constellation,
-            seen.detections.found,
+            seen.sensing.search.found,
             origin_s,
             sight_s + origin_s,
         )

@@ -78,26 +78,22 @@ def unheard(receiver: str, transmitter: str, index: int, method: str) -> LinkRow
     )  # fmt: skip
 
 
-def baseline(forward: Heard, reverse: Heard | None, calibration: Calibration) -> tuple[float, float] | None:
-    """Length and deviation, in metres, of the earliest path: the clocks cancel in the half-sum of both directions."""
-    if reverse is None or forward.departed is None or reverse.departed is None:
+def baseline(
+    forward: Heard, reverse: Heard | None, offsets: tuple[Offset, Offset], calibration: Calibration
+) -> tuple[float, float] | None:
+    """Length and deviation, in metres, of the earliest path: the mean of both directions, where the clocks cancel."""
+    if reverse is None:
         return None
     total_s, variance = 0.0, 0.0
-    for one in (forward, reverse):
-        assert one.departed is not None
+    for one, said in zip((forward, reverse), offsets, strict=True):
+        middle_s = float(one.csi.symbol_s.mean())
+        origin_s = absolute_origin_s(one, said, middle_s, calibration)
+        if origin_s is None or one.departed is None:
+            return None
         path = first_path(one.csi.antenna(0))
-        total_s += _apparent_s(one.csi, one.departed.moment, path.delay_s)
-        total_s -= calibration.one_way_s(
-            one.receiver.name, one.transmitter.name, time_stamped=one.departed.time_stamped
-        )
+        total_s += path.delay_s + origin_s
         variance += path.std_s**2 + one.departed.std_s**2
     return 0.5 * total_s * SPEED_OF_LIGHT_MPS, 0.5 * variance**0.5 * SPEED_OF_LIGHT_MPS
-
-
-def _apparent_s(csi: ChannelState, departure: Moment, residual_s: float) -> float:
-    """Apparent delay at the middle of the slot, clocks' offset included."""
-    middle_s = float(csi.symbol_s.mean())
-    return csi.reference.seconds_since(departure) - csi.cfo_reference_hz / float(csi.carrier_hz) * middle_s + residual_s
 
 
 def link(
@@ -187,7 +183,7 @@ def targets(
                 row
                 for row in detections
                 if (row.receiver, row.transmitter) == (seen.heard.receiver.name, seen.heard.transmitter.name)
-                and row.doppler_hz == seen.detections.paths[number].doppler_hz
+                and row.doppler_hz == seen.sensing.detections[number].doppler_hz
             )
             row.angle_rad = mirror_resolved(angle, stations[row.receiver], where)
             row.mirror_angle_rad = None
@@ -211,7 +207,7 @@ def _detections(
     index: int, name: str, seen: Echoes, reference: str, origin_s: float, origin_std_s: float, truth: TargetsSeen
 ) -> list[DetectionRow]:
     rows = []
-    for path, angle in zip(seen.detections.paths, seen.angles, strict=True):
+    for path, angle in zip(seen.sensing.detections, seen.angles, strict=True):
         rows.append(
             DetectionRow(
                 receiver=seen.heard.receiver.name,

@@ -116,7 +116,7 @@ def targets_seen(
                 )
             )
     middle_s = float(np.mean(times))
-    found_map = known[0].detections.found
+    found_map = known[0].sensing.search.found
     return TargetsSeen(
         rows=tuple(rows),
         at_middle={name: _state(mover, middle_s, 3)[0] for name, mover in movers},

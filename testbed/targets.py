@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import atan2, hypot, radians
 
 import numpy as np
@@ -13,9 +13,8 @@ from dsp.channel import ChannelState, FloatArray
 from dsp.localization import LinkMeasurement, Position, Station, associate
 from dsp.moment import Moment
 from dsp.sensing.angle import Angle, bearing
-from dsp.sensing.delay_doppler import block_symbols
-from dsp.sensing.detection import Detection, Detections, Search, detect
-from dsp.sensing.static_reference import apply_reference, static_reference
+from dsp.sensing.detection import Detection, Search
+from dsp.sensing.slot import SlotSensing, sense, without_movers
 from dsp.synchronization.base import Offset
 from testbed.calibration import Calibration
 from testbed.pairs import Heard
@@ -24,6 +23,8 @@ from testbed.scenario import Node, Scenario
 __all__ = ["Echoes", "MovingTarget", "absolute_origin_s", "echoes", "positions", "station"]
 
 _WALKING_MPS = 1.5
+_DOPPLER_RATE_HZ_PER_S = 50.0
+"""How fast a target's Doppler may change between two slots: 2v²/(R·wavelength) for 10 m/s at 30 m and 2.4 GHz."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,17 @@ class Echoes:
     """What moved on one link in one round."""
 
     heard: Heard
-    detections: Detections
+    sensing: SlotSensing
     angles: tuple[Angle | None, ...]
     """One for each path detected; None with a single antenna."""
     middle: Moment
     """Receiver's clock at the slot's mean symbol time, to which delays and angles belong."""
     middle_s: float
     """The same, seconds after the CSI's reference."""
+
+    def standing(self) -> Heard:
+        """The link without what moves, for the methods that compare its two directions."""
+        return replace(self.heard, quiet=without_movers(self.heard.csi, self.sensing))
 
 
 @dataclass(frozen=True)
@@ -49,35 +54,24 @@ class MovingTarget:
     """(index into the echoes, index of the detection) of its members."""
 
 
-def echoes(heard: Heard, scenario: Scenario) -> tuple[Echoes | None, str]:
-    """Moving paths of one link, strongest first; or None and why the link cannot be searched."""
-    csi = heard.csi
-    reference = static_reference(csi)
-    if not reference.valid:
-        return None, reference.reason
-    waveform = scenario.waveform
-    frame_s = scenario.round.frame_period_s
-    max_doppler_hz = 0.5 / frame_s if scenario.round.frames_per_slot > 1 else _frame_doppler_hz(csi)
-    referenced = apply_reference(csi, reference)
-    blocks = referenced.averaged(block_symbols(referenced, max_doppler_hz))
+def echoes(heard: Heard, scenario: Scenario) -> Echoes:
+    """Moving paths of one link, strongest first."""
+    csi, waveform = heard.csi, scenario.waveform
     search = Search(
         min_delay_s=-1.0 / waveform.sample_rate_hz,
         max_delay_s=waveform.cp_samples / waveform.sample_rate_hz,
-        max_doppler_hz=max_doppler_hz,
+        max_doppler_hz=_max_doppler_hz(csi, scenario),
         false_alarm_rate=scenario.sensing.false_alarm_rate,
         remove_clutter=scenario.sensing.remove_clutter,
     )
-    found = detect(blocks, search)
-    middle_s = float(blocks.symbol_s.mean())
-    return (
-        Echoes(
-            heard=heard,
-            detections=found,
-            angles=tuple(_angle(path, heard.receiver, scenario, float(csi.carrier_hz)) for path in found.paths),
-            middle=csi.reference.shifted(middle_s),
-            middle_s=middle_s,
-        ),
-        "",
+    found = sense(csi, search)
+    middle_s = float(found.csi.symbol_s.mean())
+    return Echoes(
+        heard=heard,
+        sensing=found,
+        angles=tuple(_angle(path, heard.receiver, scenario, float(csi.carrier_hz)) for path in found.detections),
+        middle=csi.reference.shifted(middle_s),
+        middle_s=middle_s,
     )
 
 
@@ -130,7 +124,7 @@ def positions(
         if origin_s is None:
             continue
         carrier_hz = float(link.heard.csi.carrier_hz)
-        for number, (path, angle) in enumerate(zip(link.detections.paths, link.angles, strict=True)):
+        for number, (path, angle) in enumerate(zip(link.sensing.detections, link.angles, strict=True)):
             measurements.append(
                 LinkMeasurement(
                     receiver=link.heard.receiver.name,
@@ -142,7 +136,7 @@ def positions(
                     if angle is None
                     else hypot(angle.sine_std, _cross_motion(path, origin_s, carrier_hz) * age_s),
                     doppler_hz=path.doppler_hz,
-                    doppler_std_hz=path.doppler_std_hz,
+                    doppler_std_hz=hypot(path.doppler_std_hz, _DOPPLER_RATE_HZ_PER_S * age_s),
                 )
             )
             members.append((index, number))
@@ -175,8 +169,10 @@ def _cross_motion(path: Detection, origin_s: float, carrier_hz: float) -> float:
     return speed_mps / (0.5 * SPEED_OF_LIGHT_MPS * max(path.residual_delay_s + origin_s, 1e-9))
 
 
-def _frame_doppler_hz(csi: ChannelState) -> float:
-    """Doppler span of a single frame: a quarter of what its symbols could tell apart."""
+def _max_doppler_hz(csi: ChannelState, scenario: Scenario) -> float:
+    """Doppler span without ambiguity: half the frames' rate; of a lone frame an eighth of its symbols'."""
+    if scenario.round.frames_per_slot > 1:
+        return 0.5 / scenario.round.frame_period_s
     return 0.125 / float(csi.symbol_s[1] - csi.symbol_s[0])
 
 

@@ -11,9 +11,9 @@ from dsp.channel import ChannelState, ComplexArray
 from dsp.sensing.delay_doppler import block_symbols
 from dsp.sensing.detection import Detection, Detections, Search, detect
 from dsp.sensing.path_model import unit_paths
-from dsp.sensing.static_reference import StaticReference, apply_reference, static_reference
+from dsp.sensing.static_reference import StaticReference, apply_reference, rotated, static_reference
 
-__all__ = ["SlotSensing", "sense", "with_origin"]
+__all__ = ["SlotSensing", "sense", "with_origin", "without_movers"]
 
 _STRONG = 1e-3
 """Power against the strongest mover's, above which a path takes part in the second phase reference."""
@@ -29,6 +29,11 @@ class SlotSensing:
     reference: StaticReference
     csi: ChannelState
     """Referenced to the static path and averaged over blocks: what was searched."""
+    max_doppler_hz: float
+    """Of the search."""
+    referenced: bool
+    """Whether phases were referred to the static channel."""
+    coupled: bool
 
 
 def sense(
@@ -88,7 +93,21 @@ def sense(
         found = detect(blocks, movers_only, delay_origin_s=delay_origin_s, initial=found.parameters[strong])
     if movers_only != search:
         found = detect(blocks, search, delay_origin_s=delay_origin_s, referenced=use)
-    return SlotSensing(found.paths, found, held, blocks)
+    return SlotSensing(found.paths, found, held, blocks, search.max_doppler_hz, use, coupled)
+
+
+def without_movers(csi: ChannelState, found: SlotSensing) -> ChannelState:
+    """The slot's CSI with the paths that `sense` found in it taken off: what stands, in the phases it was heard with.
+
+    A mover is elsewhere when the other direction of its link is sounded, and would pull a two-way offset.
+    """
+    if not found.search.paths:
+        return csi
+    every = np.ones(len(found.search.parameters), dtype=bool)
+    movers = _movers(csi, found.search, every, block_symbols(csi, found.max_doppler_hz))
+    if found.referenced:
+        movers = rotated(movers, csi, -found.reference.phase_rad, coupled=found.coupled)
+    return replace(csi, values=(csi.values - movers).astype(csi.values.dtype))
 
 
 def _strong(found: Detections) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 
-__all__ = ["StaticReference", "apply_reference", "static_reference"]
+__all__ = ["StaticReference", "apply_reference", "rotated", "static_reference"]
 
 _COHERENT_FLOOR = 0.5
 """Share of the strongest path's power that must stay in one static path: below it, phases follow noise or a mover."""
@@ -75,7 +75,7 @@ def static_reference(
         raise ValueError("a static reference needs two symbols and known elements")
     phase = _first_phase(csi)
     phase -= phase.mean()  # the frame that the movers were found in
-    aligned = _rotated(csi, phase, coupled)
+    aligned = rotated(csi.values, csi, phase, coupled=coupled)
     inverse_noise = 1.0 / np.maximum(csi.noise, np.finfo(float).tiny)
     known = csi.weights.sum(axis=0)
     per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
@@ -122,18 +122,19 @@ def apply_reference(csi: ChannelState, reference: StaticReference, *, coupled: b
     """
     if reference.phase_rad.shape != csi.symbol_s.shape:
         raise ValueError(f"reference has {reference.phase_rad.size} symbols, the CSI {csi.symbol_s.size}")
-    return replace(csi, values=_rotated(csi, reference.phase_rad, coupled))
+    return replace(csi, values=rotated(csi.values, csi, reference.phase_rad, coupled=coupled))
 
 
-def _rotated(csi: ChannelState, phase: FloatArray, coupled: bool) -> ComplexArray:
-    single = csi.values.dtype == np.complex64
+def rotated(values: ComplexArray, csi: ChannelState, phase: FloatArray, *, coupled: bool) -> ComplexArray:
+    """``values`` on the symbols and subcarriers of ``csi``, each symbol turned back by ``phase``."""
+    single = values.dtype == np.complex64
     if coupled:
         angle = np.outer(phase, 1.0 + csi.subcarrier_hz / float(csi.carrier_hz))
         angle = np.remainder(angle, 2.0 * np.pi)  # reduced in double: a walk of many turns keeps its fraction in single
     else:
         angle = phase[:, None]
     rotation = np.exp(-1j * angle.astype(np.float32)) if single else np.exp(-1j * angle)
-    return np.asarray(csi.values * rotation)
+    return np.asarray(values * rotation)
 
 
 def _first_phase(csi: ChannelState) -> FloatArray:

@@ -234,8 +234,10 @@ def _walk_atheros(data: bytes, order: str) -> _Records | None:
         # Routers differ in whether the trailing length field of two bytes is counted.
         return length + 2 if length >= 25 and 0 <= length - 25 - size - payload <= 2 else None
 
-    def wanted(data: bytes, offset: int, length: int) -> bool:
+    def wanted(data: bytes, offset: int, length: int) -> bool | None:
         _, size, tone_count, antennas, streams, _ = _atheros_fields(data, offset, order)
+        if size == 0:
+            return None  # a packet that the card took no CSI of
         shape_good = tone_count in (56, 114) and 1 <= antennas <= 3 and 1 <= streams <= 3
         return shape_good and size >= -(-tone_count * antennas * streams * 20 // 8)
 
