@@ -7,9 +7,11 @@ Frequency-division duplex, normal prefix. Source of all constants: 3GPP TS 36.21
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import fft, ifft, next_fast_len
 
 from dsp.channel import ComplexArray, FloatArray
 from dsp.sensing.cross_antenna import packet_timing
@@ -96,6 +98,14 @@ def secondary(identity: int) -> tuple[FloatArray, FloatArray]:
     return both[0], both[1]
 
 
+@cache
+def _secondary_table(sector: int) -> tuple[FloatArray, FloatArray]:
+    """Secondary sequences of the 168 cells of a sector, of subframes 0 and 5, each (168, 62)."""
+    rows = [secondary(3 * group + sector) for group in range(168)]
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+@cache
 def _maximum_length(taps: tuple[int, ...]) -> FloatArray:
     """±1 sequence of 31 from x(i+5) = Σ x(i+tap) mod 2, started with 0,0,0,0,1."""
     bits = [0, 0, 0, 0, 1]
@@ -170,18 +180,19 @@ def _candidates(signal: ComplexArray, fractional: float, widest_hz: float, wides
     drifts = np.arange(-widest_ppm, widest_ppm + 1, 15.0) * 1e-6
     # Rows shifted against each other by the drift: no more of them than the file is long.
     shifts = np.unique(np.rint(np.outer(drifts, np.arange(halves)) * _HALF_FRAME).astype(int), axis=0)
-    size = 1 << int(np.ceil(np.log2(len(signal) + _FFT)))
-    energy = np.convolve(np.abs(signal) ** 2, np.ones(_FFT), "valid")
+    size = next_fast_len(len(signal) + _FFT)
+    total = np.concatenate([[0.0], np.cumsum(np.abs(signal) ** 2)])
+    energy = total[_FFT:] - total[:-_FFT]
     index = np.arange(len(signal))
     found = []
     for offset in offsets:
-        spectrum = np.fft.fft(signal * np.exp(-2j * np.pi * offset / RATE_HZ * index), size)
+        spectrum = fft(signal * np.exp(-2j * np.pi * offset / RATE_HZ * index), size)
         for root in range(3):
             grid = np.zeros(_FFT, dtype=np.complex128)
             grid[_TONES % _FFT] = primary(root)
             replica = np.fft.ifft(grid)
             replica /= np.linalg.norm(replica)
-            match = np.fft.ifft(spectrum * np.fft.fft(replica, size).conj())[: len(energy)]
+            match = ifft(spectrum * fft(replica, size).conj())[: len(energy)]
             # Normalised by the energy under it, so that bursts do not stand for sequences.
             power = np.abs(match) ** 2 / np.maximum(energy, 1e-3 * energy.mean())
             rows = power[: halves * _HALF_FRAME].reshape(halves, _HALF_FRAME)
@@ -228,11 +239,8 @@ def _identify(signal: ComplexArray, candidate: _Candidate) -> tuple[float, int, 
     soft = np.real(received * channel.conj())
     soft /= np.maximum(np.linalg.norm(soft, axis=1, keepdims=True), 1e-300)
     even, odd = soft[0::2].sum(axis=0), soft[1::2].sum(axis=0)
-    scores = []
-    for group in range(168):
-        zero, five = secondary(3 * group + candidate.root)
-        scores += [float(even @ zero + odd @ five), float(even @ five + odd @ zero)]
-    values = np.array(scores)
+    zero, five = _secondary_table(candidate.root)
+    values = np.column_stack([zero @ even + five @ odd, five @ even + zero @ odd]).reshape(-1)
     best = int(values.argmax())
     others = np.delete(values, best)
     return float((values[best] - others.mean()) / others.std()), 3 * (best // 2) + candidate.root, best % 2
