@@ -20,9 +20,9 @@ from dsp.waveform import Waveform
 
 __all__ = ["combine", "common_phase", "follow", "noise_beyond_prefix", "smooth"]
 
-_ITERATIONS = 16
-_TOLERANCE = 1e-9
-"""Squared residual over its start at which the iteration ends: -90 dB."""
+_ITERATIONS = 24
+_TOLERANCE = 1e-10
+"""Squared residual over its start at which the iteration ends: -100 dB."""
 _TAIL = 6
 """Delays allowed beyond the prefix at either end, for the tails of paths between samples."""
 
@@ -153,7 +153,7 @@ def follow(
         values = residual / np.maximum(weights, 1e-12)
         energy = np.sum(np.abs(values) ** 2 * weights, axis=(1, 2)) / max(int(np.count_nonzero(weights)), 1)
         excess = np.maximum(np.maximum(energy - noise, 0.02 * noise), 1e-30)
-        damping = np.maximum(noise * _gate(waveform).size / excess, 1e-6 * subcarriers)
+        damping = np.maximum(noise * _gate(waveform).size / excess, 1e-8 * subcarriers)
         count = values.shape[1]
         update = smooth(
             values.reshape(-1, subcarriers), np.tile(weights, (antennas, 1)), waveform, np.repeat(damping, count)

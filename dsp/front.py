@@ -8,7 +8,7 @@ the receiver's, so that the transmitter's sample i stands at ``start + i/(1 + CF
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import pi, sqrt
 
@@ -27,6 +27,12 @@ __all__ = ["PayloadResult", "SlotResult", "Tuning", "channel_state"]
 
 _WELL_REMOVED = 1e-4
 """Offset in subcarrier spacings that may stay: what it leaks into neighbouring subcarriers is 75 dB down."""
+
+
+_MOST_ROUNDS = 4
+"""Rounds of refining the channel with all elements known, ended once it leaves no more than the noise."""
+_WORTH_ANOTHER_ROUND = 0.03
+"""Share of the noise that a correction of the converters' offset must have for the channel to be found anew."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +164,15 @@ def channel_state(
     grid = _grid([frame.decoded for frame in decoded], known, waveform, identity)
     sent = pilots if grid is None else grid
     expected = _expected(received, decoded, sent, waveform)
-    symbols, noise = received.symbols, received.noise
-    if grid is not None:
-        symbols = symbols - _converter_offset(symbols - expected, waveform, reference, offsets)
-    values, weights = _divide(symbols, sent)
-    if grid is not None:
-        noise = noise_beyond_prefix(values, weights, waveform)
+    for _ in range(_MOST_ROUNDS if grid is not None else 0):
+        offset = _converter_offset(received.symbols - expected, waveform, reference, offsets)
+        received = replace(received, symbols=received.symbols - offset)
+        if np.mean(np.abs(offset) ** 2, dtype=float) < _WORTH_ANOTHER_ROUND * received.noise.mean():
+            break
+        # The channel had taken up a part of it.
+        expected = _expected(received, decoded, sent, waveform)
+    values, weights = _divide(received.symbols, sent)
+    noise = received.noise if grid is None else noise_beyond_prefix(values, weights, waveform)
     mean = float(weights[weights > 0].mean())
     csi = ChannelState(
         values=values,
@@ -176,7 +185,7 @@ def channel_state(
         noise=noise / mean,
         frame_of_symbol=np.repeat(np.asarray(frames), waveform.symbols),
     )
-    payload = _payload_results(frames, [frame.decoded for frame in decoded], symbols, expected, waveform)
+    payload = _payload_results(frames, [frame.decoded for frame in decoded], received.symbols, expected, waveform)
     return SlotResult(csi, payload, grid, decoded[0].elements, grid is not None)
 
 
@@ -383,10 +392,17 @@ def _expected(
 ) -> NDArray[np.complex64]:
     """Symbols that the channel's estimate explains, zero where unknown, shape (antenna, symbol, subcarrier)."""
     parts = []
+    count = received.symbols.shape[0] * np.count_nonzero(sent)
     for index, frame in enumerate(decoded):
         # The pilots' channel carries the common phases already: what is left of them is corrected with the rest.
-        symbols = _symbols_of(received, index, waveform)
-        parts.append(follow(symbols, sent, frame.channel, received.noise, waveform, passes=1) * sent)
+        symbols, channel = _symbols_of(received, index, waveform), frame.channel
+        for _ in range(_MOST_ROUNDS):
+            channel = follow(symbols, sent, channel, received.noise, waveform, passes=1)
+            explained = channel * sent
+            left = np.abs(np.where(sent != 0, symbols - explained, 0)) ** 2
+            if np.sum(left, dtype=float) <= 1.1 * count * float(received.noise.mean()):
+                break
+        parts.append(explained)
     return np.concatenate(parts, axis=1)
 
 

@@ -127,14 +127,15 @@ class Waveform:
 
     @cached_property
     def short_period(self) -> int:
-        """Samples in a period of the short part.
+        """Samples in a period of the short part, a power of two.
 
-        Such that half the rate over it covers the capture range, but no less than 16 samples, nor less than four
-        tones inside the band: at low rates its phase is ambiguous and the long part decides.
+        Such that half the rate over it covers the capture range, so that its phase tells the offset; but at least 16,
+        with four tones inside the band, where at low rates the long part must decide between the phase's aliases.
         """
-        unambiguous = int(log2(float(self.rate_hz) / (2 * self.capture_range_hz))) if self.rate_hz > 8e5 else 0
+        periods_hz = float(self.rate_hz) / (2 * self.capture_range_hz)
+        unambiguous = min(int(log2(max(periods_hz, 1.0))), int(log2(self.long_samples)) - 2)
         tones = ceil(log2(4 * self.fft_size / self.active_subcarriers))
-        return int(2 ** min(max(unambiguous, tones, 4), 7 if tones < 7 else tones))
+        return int(2 ** max(unambiguous, tones, 4))
 
     @property
     def short_samples(self) -> int:
