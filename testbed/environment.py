@@ -9,21 +9,23 @@ from typing import Any
 
 from testbed.scenario import Scenario
 
-__all__ = ["environment"]
+__all__ = ["environment", "versions"]
 
 _PACKAGES = ("isac-testbed", "numpy", "scipy", "numba", "ldpc")
 
 
-def environment(scenario: Scenario) -> dict[str, Any]:
-    """Versions, machine and seed."""
-    versions: dict[str, str] = {"python": platform.python_version()}
+def versions() -> dict[str, Any]:
+    """Versions and machine."""
+    found: dict[str, str] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()},
-        "seed": scenario.experiment.seed,
-    }
+            found[package] = "not installed"
+    machine = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count()}
+    return {"versions": found, "machine": machine}
+
+
+def environment(scenario: Scenario) -> dict[str, Any]:
+    """Versions, machine and seed."""
+    return versions() | {"seed": scenario.experiment.seed}

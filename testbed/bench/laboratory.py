@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 from testbed.capture import Capture
 from testbed.errors import RunError
-from testbed.protocol import Failed, Ready
+from testbed.protocol import Failed
+from testbed.radio.base import Applied
 from testbed.radio.simulated import EtherServer
 from testbed.radio_worker import RadioWorker, Recorded
 from testbed.scenario import Scenario
@@ -27,9 +28,9 @@ def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
     with ExitStack() as stack:
         server = EtherServer(scenario)
         stack.callback(server.close)
-        workers: list[tuple[str, RadioWorker, queue.SimpleQueue[Ready | Failed | Recorded]]] = []
+        workers: list[tuple[str, RadioWorker, queue.SimpleQueue[Applied | Failed | Recorded]]] = []
         for node in scenario.node:
-            answers: queue.SimpleQueue[Ready | Failed | Recorded] = queue.SimpleQueue()
+            answers: queue.SimpleQueue[Applied | Failed | Recorded] = queue.SimpleQueue()
             worker = RadioWorker(scenario, node.name, ether=f"127.0.0.1:{server.port}", answer=answers.put)
             stack.callback(worker.close)
             workers.append((node.name, worker, answers))
@@ -41,13 +42,13 @@ def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
             yield {name: _capture(name, _checked(name, answers.get())) for name, _, answers in workers}
 
 
-def _checked(name: str, answer: Ready | Failed | Recorded) -> Ready | Recorded:
+def _checked(name: str, answer: Applied | Failed | Recorded) -> Applied | Recorded:
     if isinstance(answer, Failed):
         raise RunError(f"{name}: {answer.text}")
     return answer
 
 
-def _capture(name: str, answer: Ready | Recorded) -> Capture:
+def _capture(name: str, answer: Applied | Recorded) -> Capture:
     if not isinstance(answer, Recorded):
         raise RunError(f"{name}: its radio answered out of turn")
     reception, applied = answer.reception, answer.applied

@@ -13,6 +13,10 @@ import numpy as np
 __all__ = ["BenchRow", "print_rows", "rmse_row", "share_row", "write_rows"]
 
 
+_PIPED_WIDTH = 140
+"""Characters of a line where no terminal says how many it shows."""
+
+
 class BenchRow(msgspec.Struct, kw_only=True):
     """One figure."""
 
@@ -29,7 +33,9 @@ class BenchRow(msgspec.Struct, kw_only=True):
     standard_error: float | None = None
 
 
-def rmse_row(scenario: str, method: str, metric: str, unit: str, errors: Sequence[float], bound: float) -> BenchRow:
+def rmse_row(
+    scenario: str, method: str | None, metric: str, unit: str, errors: Sequence[float], bound: float
+) -> BenchRow:
     """Root mean square of ``errors`` beside ``bound``; standard error from the errors' own fourth moment."""
     squares = np.square(np.asarray(errors, dtype=float))
     if squares.size == 0:
@@ -72,7 +78,10 @@ def print_rows(rows: Sequence[BenchRow]) -> None:
             *("–" if x is None else f"{x:.4g}" for x in (row.value, row.standard_error, row.bound, row.ratio)),
             "–" if row.trials is None else str(row.trials),
         )
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)
 
 
 def write_rows(path: Path, rows: Sequence[BenchRow], environment: dict[str, Any]) -> None:

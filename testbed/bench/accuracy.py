@@ -1,0 +1,171 @@
+"""`isac bench accuracy`: every figure that a claim rests on, measured against its bound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from math import hypot
+from multiprocessing import get_context
+
+import numpy as np
+
+from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
+from testbed.bench import demo_mover, setting_c
+from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.results import LinkRow
+
+__all__ = ["BENCHES", "run_bench"]
+
+Progress = Callable[[int, str], None]
+_METHODS = ("reciprocity-mle", "reciprocity-mp")
+_VALID_GOAL = 0.95
+_COVERED_GOAL = 0.9
+"""Share of errors within two stated deviations that the goal asks for, where a mover is unresolved."""
+
+
+def _setting_c(name: str, trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    variant = setting_c.VARIANTS[name]
+    work = partial(setting_c.run_trial, variant, methods=_METHODS)
+    done = _spread(work, range(seed, seed + trials), workers, progress, name)
+    rows: list[BenchRow] = []
+    for method in _METHODS:
+        links = [row for trial in done for row in trial.rows if row.method == method]
+        rows += _link_rows(variant, method, links)
+        if variant.name == "c-fraction" and method == _METHODS[0]:
+            rows.append(_fraction_bias(done, method))
+    return rows
+
+
+def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]) -> list[BenchRow]:
+    name = variant.name
+    valid = [row for row in links if row.valid and row.to_error_s is not None and row.cfo_error_hz is not None]
+    errors = [row.to_error_s or 0.0 for row in valid]
+    snr = 10 ** (variant.snr_db / 10)
+    factor = product_factor(snr)
+    bound_s = two_way_to_std_s(800, 20e6 / 1024, 128, snr) * factor
+    bound_hz = two_way_cfo_std_hz(800, 128, 1152 / 20e6, snr) * factor
+    if variant.noise and valid:
+        # What quantisation leaves of the SNR, clocks and synthesizers are in the deviation that each row states.
+        plain = [row for row in valid if not row.reason] or valid
+        bound_s = float(np.sqrt(np.median([(row.to_std_s or 0.0) ** 2 for row in plain])))
+        bound_hz = float(np.sqrt(np.median([(row.cfo_std_hz or 0.0) ** 2 for row in plain])))
+    mean = BenchRow(
+        scenario=name,
+        method=method,
+        metric="to_bias",
+        unit="s",
+        value=float(np.mean(errors)) if errors else None,
+        trials=len(errors),
+        standard_error=float(np.std(errors) / np.sqrt(len(errors))) if errors else None,
+    )
+    covered = sum(abs(row.to_error_s or 0.0) <= 2 * (row.to_std_s or 0.0) for row in valid)
+    return [
+        rmse_row(name, method, "to_rmse", "s", errors, bound_s),
+        rmse_row(name, method, "cfo_rmse", "Hz", [row.cfo_error_hz or 0.0 for row in valid], bound_hz),
+        mean,
+        share_row(name, method, "covered_by_two_deviations", covered, len(valid), _COVERED_GOAL),
+        share_row(name, method, "valid_share", len(valid), len(links), _VALID_GOAL),
+    ]
+
+
+def _fraction_bias(done: Sequence[setting_c.Trial], method: str) -> BenchRow:
+    """First harmonic of the error over the fraction of a sample, against the RMSE at 20 dB."""
+    pairs = [
+        (trial.fraction, row.to_error_s)
+        for trial in done
+        for row in trial.rows
+        if row.method == method and row.valid and row.to_error_s is not None
+    ]
+    fractions, errors = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    turns = np.stack([np.cos(2 * np.pi * fractions), np.sin(2 * np.pi * fractions)], axis=1)
+    harmonic = np.linalg.lstsq(turns, errors, rcond=None)[0]
+    rmse_20_db = two_way_to_std_s(800, 20e6 / 1024, 128, 100.0)
+    return BenchRow(
+        scenario="c-fraction",
+        method=method,
+        parameters={"snr_db": 60},
+        metric="to_bias_over_fraction",
+        unit="s",
+        value=hypot(*harmonic),
+        bound=0.1 * rmse_20_db,
+        ratio=hypot(*harmonic) / (0.1 * rmse_20_db),
+        trials=len(pairs),
+        standard_error=float(np.std(errors) * np.sqrt(2 / len(pairs))),
+    )
+
+
+def _reference_ra(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    from testbed.bench import reference_ra
+
+    return [
+        BenchRow(
+            scenario="r-a",
+            method=row.method,
+            parameters={"snr_db": row.snr_db, "outliers": row.outliers},
+            metric="to_rmse",
+            unit="s",
+            value=row.to_rmse_s,
+            bound=row.bound_s,
+            ratio=row.ratio,
+            trials=row.trials,
+            standard_error=row.standard_error_s,
+        )
+        for row in reference_ra.run(trials=trials, seed=seed)
+    ]
+
+
+def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    done = _spread(demo_mover.run_trial, range(seed, seed + trials), workers, progress, "demo-mover")
+    found = [one for one in done if one.found]
+    return [
+        share_row("demo-mover", None, "found_share", len(found), len(done), _VALID_GOAL),
+        rmse_row("demo-mover", None, "range_error_cells", "1", [e for one in found for e in one.range_cells], 0.1),
+        rmse_row("demo-mover", None, "doppler_error_cells", "1", [e for one in found for e in one.doppler_cells], 0.1),
+        BenchRow(
+            scenario="demo-mover",
+            metric="ghosts_per_map",
+            unit="1",
+            value=float(np.mean([one.ghosts for one in done])),
+            trials=len(done),
+        ),
+    ]
+
+
+def _spread(work: Callable[[int], object], seeds: range, workers: int, progress: Progress, name: str) -> list:  # type: ignore[type-arg]
+    """Results of ``work`` for every seed, on ``workers`` processes of one thread each."""
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    done = []
+    with ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn")) as pool:
+        for result in pool.map(work, seeds, chunksize=1):
+            done.append(result)
+            progress(len(done), name)
+    return done
+
+
+BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]]]] = {
+    "r-a": (1000, _reference_ra),
+    **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
+    "demo-mover": (100, _demo_mover),
+}
+"""Trials by default, and the bench, by name."""
+
+
+def run_bench(name: str, *, trials: int | None, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    """Rows of the bench called ``name``.
+
+    Parameters
+    ----------
+    trials : int, optional
+        Independent experiments; the bench's own number if not given.
+    seed : int
+        Of the first trial; the others follow.
+    workers : int
+        Processes.
+    progress : callable
+        Takes the number of trials done and what is measured.
+    """
+    usual, bench = BENCHES[name]
+    return bench(usual if trials is None else trials, seed, workers, progress)

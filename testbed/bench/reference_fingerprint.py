@@ -1,0 +1,237 @@
+"""Reference of methods 3.4: time offset and path length by fingerprint, two-antenna CACC beside it (survey Fig. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import inf, pi, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.bounds.fingerprint import (
+    cacc_delay_std_s,
+    fingerprint_scene_std_s,
+    fingerprint_target_std_s,
+    fingerprint_to_std_s,
+)
+from dsp.bounds.link import doppler_std_hz
+from dsp.channel import ChannelState, ComplexArray
+from dsp.moment import Moment
+from dsp.synchronization.base import Need, Observation
+from dsp.synchronization.fingerprint import FingerprintMethod, take_fingerprint
+from testbed.bench.rows import BenchRow, rmse_row
+
+__all__ = ["SUBCARRIERS", "Trial", "cacc_path_length_m", "draw", "rows"]
+
+SUBCARRIERS = (64, 128, 256, 512, 1024)
+SPACING_HZ = 120e3
+SYMBOL_S = 0.25e-3
+SYMBOLS = 64
+STATIC_PATHS = 6
+TARGET_DB = -10.0
+SNR_DB = 0.0
+CARRIER_HZ = Fraction(28_000_000_000)
+"""Not stated by the reference; it enters through the sampling offset and range migration that go with it."""
+LOS_DELAY_S = 50e-9
+LOS_EXCESS_DB = 10.0
+"""Line of sight over all other static paths together: what CACC needs."""
+
+_OUTLIER_BOUNDS = 8.0
+_LEAST_DOPPLER_HZ = 100.0
+_GREATEST_DOPPLER_HZ = 1900.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One draw: the scene seen twice."""
+
+    before: ChannelState
+    """Slot from which the fingerprint is taken."""
+    after: ChannelState
+    departures: tuple[Moment, Moment]
+    to_s: tuple[float, float]
+    """True time offset at the middle of either slot."""
+    cfo_hz: tuple[float, float]
+    target_delay_s: float
+    """Path delay of the target at the middle of the second slot."""
+    scene_std_s: float
+    """Bound on the offset's change for the static channel as drawn."""
+
+
+def draw(
+    generator: np.random.Generator,
+    subcarriers: int,
+    *,
+    line_of_sight: bool,
+    snr_db: float = SNR_DB,
+    target_db: float = TARGET_DB,
+    antennas: int = 1,
+) -> Trial:
+    """Six static paths of unit power and one target, seen twice at offsets of ±100 ns and ±400 Hz.
+
+    Static delays 0.1 to 1.5 µs with complex Gaussian gains; with ``line_of_sight`` the first path comes at 50 ns and is
+    10 dB above the rest. The target's delay is 0.2 to 1.5 µs in either slot, its Doppler 0.1 to 1.9 kHz of either sign.
+    """
+    gains = _complex_normal(generator, (STATIC_PATHS,))
+    delays_s = generator.uniform(0.1e-6, 1.5e-6, STATIC_PATHS)
+    if line_of_sight:
+        delays_s[0] = LOS_DELAY_S
+        gains[0] *= sqrt(10.0 ** (LOS_EXCESS_DB / 10.0)) * np.linalg.norm(gains[1:]) / abs(gains[0])
+    gains /= np.linalg.norm(gains)
+    sines = generator.uniform(-1.0, 1.0, STATIC_PATHS + 1)
+    f = (np.arange(subcarriers) - (subcarriers - 1) / 2) * SPACING_HZ
+    t = (np.arange(SYMBOLS) - (SYMBOLS - 1) / 2) * SYMBOL_S
+    noise = 10.0 ** (-snr_db / 10.0)
+    array = np.exp(1j * pi * np.outer(np.arange(antennas), sines))
+    static = np.einsum("u,au,ku->ak", gains, array[:, :-1], np.exp(-2j * pi * np.outer(f, delays_s)))
+    stretch = 1.0 + f / float(CARRIER_HZ)
+    states, offsets, frequencies, target_s = [], [], [], 0.0
+    for slot in range(2):
+        target_s = float(generator.uniform(0.2e-6, 1.5e-6))
+        doppler_hz = float(generator.choice([-1, 1]) * generator.uniform(_LEAST_DOPPLER_HZ, _GREATEST_DOPPLER_HZ))
+        target = sqrt(10.0 ** (target_db / 10.0)) * np.exp(2j * pi * generator.uniform())
+        moving = target * np.exp(2j * pi * (np.outer(t * doppler_hz, stretch) - target_s * f))
+        to_s, cfo_hz = float(generator.uniform(-100e-9, 100e-9)), float(generator.uniform(-400.0, 400.0))
+        turn = np.exp(2j * pi * (np.outer(t * cfo_hz, stretch) - to_s * f))
+        values = (static[:, None, :] + array[:, -1, None, None] * moving) * turn
+        values = values + sqrt(noise) * _complex_normal(generator, values.shape)
+        states.append(_state(values, f, t, noise, tick=slot * 1_000_000))
+        offsets.append(to_s)
+        frequencies.append(cfo_hz)
+    departures = tuple(replace(state.reference, clock="m") for state in states)
+    variance = np.full(subcarriers, 2.0 * noise / SYMBOLS)
+    return Trial(
+        before=states[0],
+        after=states[1],
+        departures=(departures[0], departures[1]),
+        to_s=(offsets[0], offsets[1]),
+        cfo_hz=(frequencies[0], frequencies[1]),
+        target_delay_s=target_s,
+        scene_std_s=fingerprint_scene_std_s(f, static[0], variance),
+    )
+
+
+def cacc_path_length_m(csi: ChannelState, los_delay_s: float) -> float:
+    """Path length of the strongest mover by two-antenna FFT CACC: survey equation 32, peak refined by parabolas.
+
+    The conjugate product of the antennas has its mean over symbols subtracted; the strongest cell at a positive
+    delay against the line of sight is the target, its mirror image at negative delay is left out.
+    """
+    product = csi.values[1] * np.conj(csi.values[0])
+    product = product - product.mean(axis=0)
+    symbols, subcarriers = product.shape
+    shape = (4 * symbols, 4 * subcarriers)
+    power = np.abs(fft.fft(fft.ifft(product, n=shape[1], axis=1), n=shape[0], axis=0)) ** 2
+    step_s = 1.0 / (shape[1] * SPACING_HZ)
+    inside = power[:, : shape[1] // 4]
+    row, column = (int(index) for index in np.unravel_index(int(np.argmax(inside)), inside.shape))
+    left, peak, right = (float(power[row, (column + step) % shape[1]]) for step in (-1, 0, 1))
+    offset = 0.5 * (left - right) / (left - 2.0 * peak + right) if left + right < 2.0 * peak else 0.0
+    return SPEED_OF_LIGHT_MPS * ((column + offset) * step_s + los_delay_s)
+
+
+def rows(trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, snr_db: float = SNR_DB) -> list[BenchRow]:
+    """Figures of the fingerprint and of CACC for each number of subcarriers, with and without line of sight."""
+    found = []
+    for count in subcarriers:
+        for sight in (True, False):
+            generator = np.random.default_rng([seed, count, int(sight)])
+            found += _figures(generator, count, trials, line_of_sight=sight, snr_db=snr_db)
+    return found
+
+
+def _figures(
+    generator: np.random.Generator, subcarriers: int, trials: int, *, line_of_sight: bool, snr_db: float
+) -> list[BenchRow]:
+    method = FingerprintMethod()
+    offsets, normalised, frequencies, lengths, cacc, missed = [], [], [], [], [], 0
+    for _ in range(trials):
+        trial = draw(generator, subcarriers, line_of_sight=line_of_sight, snr_db=snr_db, antennas=2)
+        fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
+        seen = Observation(trial.after, trial.departures[1], extras={Need.FINGERPRINT: fingerprint})
+        offset = method.estimate(seen)
+        cacc.append(cacc_path_length_m(trial.after, LOS_DELAY_S) - SPEED_OF_LIGHT_MPS * trial.target_delay_s)
+        if not offset.valid or offset.to_s is None or offset.cfo_hz is None or offset.to_std_s is None:
+            missed += 1
+            continue
+        offsets.append(offset.to_s - trial.to_s[1])
+        normalised.append(offsets[-1] / offset.to_std_s)
+        frequencies.append(offset.cfo_hz - trial.cfo_hz[1])
+        movers = offset.details["movers"]
+        if not movers:
+            lengths.append(inf)
+            continue
+        apparent_s = movers[0].delay_s - trial.to_s[0]
+        lengths.append(SPEED_OF_LIGHT_MPS * (apparent_s - trial.target_delay_s))
+    snr = 10.0 ** (snr_db / 10.0)
+    target_snr = snr * 10.0 ** (TARGET_DB / 10.0)
+    size = (subcarriers, SPACING_HZ, SYMBOLS)
+    to_bound = fingerprint_to_std_s(*size, snr)
+    length_bound = SPEED_OF_LIGHT_MPS * fingerprint_target_std_s(*size, snr, target_snr)
+    cacc_bound = SPEED_OF_LIGHT_MPS * cacc_delay_std_s(*size, snr, target_snr)
+    cfo_bound = doppler_std_hz(subcarriers, SYMBOLS, SYMBOL_S, snr)
+    name = "fingerprint"
+    made = [
+        rmse_row("fingerprint", name, "to_rmse", "s", offsets, to_bound),
+        _bias_row(offsets, to_bound),
+        rmse_row("fingerprint", name, "to_nees_root", "1", normalised, 1.0),
+        rmse_row("fingerprint", name, "cfo_rmse", "Hz", frequencies, cfo_bound),
+        *_lengths(name, lengths, length_bound, missed),
+        *_lengths("cacc-fft", cacc, cacc_bound, 0),
+    ]
+    parameters = {"subcarriers": subcarriers, "line_of_sight": line_of_sight, "snr_db": snr_db}
+    for row in made:
+        row.parameters = dict(parameters)
+    return made
+
+
+def _lengths(name: str, errors: Sequence[float], bound: float, missed: int) -> list[BenchRow]:
+    """Root mean square of all finite errors, of those that found the target, and the share that did not."""
+    array = np.asarray(errors)
+    near = np.abs(array) <= _OUTLIER_BOUNDS * bound
+    trials = len(array) + missed
+    lost = (trials - int(np.count_nonzero(near))) / trials
+    return [
+        rmse_row("fingerprint", name, "range_rmse", "m", list(array[near]), bound),
+        rmse_row("fingerprint", name, "range_rmse_all", "m", list(array[np.isfinite(array)]), bound),
+        BenchRow(
+            scenario="fingerprint", method=name, metric="outlier_rate", unit="1", value=lost, trials=trials,
+            standard_error=sqrt(lost * (1.0 - lost) / trials),
+        ),
+    ]  # fmt: skip
+
+
+def _bias_row(errors: Sequence[float], bound: float) -> BenchRow:
+    array = np.asarray(errors)
+    bias = float(array.mean()) if array.size else None
+    return BenchRow(
+        scenario="fingerprint", method="fingerprint", metric="to_bias", unit="s", value=bias, bound=bound,
+        ratio=None if bias is None else bias / bound, trials=array.size,
+        standard_error=float(array.std(ddof=1)) / sqrt(array.size) if array.size > 1 else None,
+    )  # fmt: skip
+
+
+def _state(
+    values: ComplexArray, f: NDArray[np.float64], t: NDArray[np.float64], noise: float, *, tick: int
+) -> ChannelState:
+    rate_hz = Fraction(round(SPACING_HZ) * values.shape[-1])
+    return ChannelState(
+        values=values,
+        weights=np.ones(values.shape[1:]),
+        subcarrier_hz=f,
+        symbol_s=t,
+        reference=Moment("n", tick, 0.0, rate_hz),
+        cfo_reference_hz=0.0,
+        carrier_hz=CARRIER_HZ,
+        noise=np.full(values.shape[0], noise),
+        frame_of_symbol=np.zeros(len(t), dtype=np.intp),
+    )
+
+
+def _complex_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> ComplexArray:
+    values: ComplexArray = generator.normal(size=(*shape, 2), scale=sqrt(0.5)).view(np.complex128)[..., 0]
+    return values

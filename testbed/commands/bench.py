@@ -1,0 +1,42 @@
+"""`isac bench`: accuracy against the bounds, measured here and now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure what this installation does, against bounds and references."""
+
+
+@command.command("accuracy")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Independent experiments; each bench's own number if not given."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the first trial.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+def accuracy(names: tuple[str, ...], trials: int | None, seed: int, workers: int, json_file: Path | None) -> None:
+    """Root mean square errors beside their bounds, with trials and standard errors; all benches if none is named."""
+    from testbed.bench.accuracy import BENCHES, run_bench
+    from testbed.bench.rows import print_rows, write_rows
+    from testbed.environment import versions
+    from testbed.errors import UserError
+    from testbed.progress import progress_bar
+
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        raise UserError(f"bench accuracy: no bench is called {unknown[0]!r}: there are {', '.join(BENCHES)}")
+    rows = []
+    for name in names or BENCHES:
+        with progress_bar(trials or BENCHES[name][0]) as progress:
+            rows += run_bench(name, trials=trials, seed=seed, workers=workers, progress=progress)
+    print_rows(rows)
+    if json_file is not None:
+        write_rows(json_file, rows, versions())
