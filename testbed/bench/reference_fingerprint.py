@@ -8,7 +8,6 @@ from fractions import Fraction
 from math import inf, pi, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 
 from dsp import SPEED_OF_LIGHT_MPS
@@ -19,7 +18,7 @@ from dsp.bounds.fingerprint import (
     fingerprint_to_std_s,
 )
 from dsp.bounds.link import doppler_std_hz
-from dsp.channel import ChannelState, ComplexArray
+from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
 from dsp.synchronization.base import Need, Observation
 from dsp.synchronization.fingerprint import FingerprintMethod, take_fingerprint
@@ -131,7 +130,7 @@ def cacc_path_length_m(csi: ChannelState, los_delay_s: float) -> float:
     row, column = (int(index) for index in np.unravel_index(int(np.argmax(inside)), inside.shape))
     left, peak, right = (float(power[row, (column + step) % shape[1]]) for step in (-1, 0, 1))
     offset = 0.5 * (left - right) / (left - 2.0 * peak + right) if left + right < 2.0 * peak else 0.0
-    return SPEED_OF_LIGHT_MPS * ((column + offset) * step_s + los_delay_s)
+    return float(SPEED_OF_LIGHT_MPS * ((column + offset) * step_s + los_delay_s))
 
 
 def rows(trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, snr_db: float = SNR_DB) -> list[BenchRow]:
@@ -148,7 +147,7 @@ def _figures(
     generator: np.random.Generator, subcarriers: int, trials: int, *, line_of_sight: bool, snr_db: float
 ) -> list[BenchRow]:
     method = FingerprintMethod()
-    offsets, normalised, frequencies, lengths, cacc, missed = [], [], [], [], [], 0
+    offsets, normalised, scene, frequencies, lengths, cacc, missed = [], [], [], [], [], [], 0
     for _ in range(trials):
         trial = draw(generator, subcarriers, line_of_sight=line_of_sight, snr_db=snr_db, antennas=2)
         fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
@@ -159,6 +158,7 @@ def _figures(
             missed += 1
             continue
         offsets.append(offset.to_s - trial.to_s[1])
+        scene.append(offsets[-1] / trial.scene_std_s)
         normalised.append(offsets[-1] / offset.to_std_s)
         frequencies.append(offset.cfo_hz - trial.cfo_hz[1])
         movers = offset.details["movers"]
@@ -178,6 +178,7 @@ def _figures(
     made = [
         rmse_row("fingerprint", name, "to_rmse", "s", offsets, to_bound),
         _bias_row(offsets, to_bound),
+        rmse_row("fingerprint", name, "to_rmse_by_scene_bound", "1", scene, 1.0),
         rmse_row("fingerprint", name, "to_nees_root", "1", normalised, 1.0),
         rmse_row("fingerprint", name, "cfo_rmse", "Hz", frequencies, cfo_bound),
         *_lengths(name, lengths, length_bound, missed),
@@ -215,9 +216,7 @@ def _bias_row(errors: Sequence[float], bound: float) -> BenchRow:
     )  # fmt: skip
 
 
-def _state(
-    values: ComplexArray, f: NDArray[np.float64], t: NDArray[np.float64], noise: float, *, tick: int
-) -> ChannelState:
+def _state(values: ComplexArray, f: FloatArray, t: FloatArray, noise: float, *, tick: int) -> ChannelState:
     rate_hz = Fraction(round(SPACING_HZ) * values.shape[-1])
     return ChannelState(
         values=values,
