@@ -1,7 +1,7 @@
 """Who transmits when: the coordinator starts the agents, runs the rounds, collects, watches, and survives.
 
-One thread speaks with the agents and watches the processes; finished rounds go to a sink in another, so that the next
-round is recorded while the last one is worked on. The run continues while two nodes answer.
+One thread speaks with the agents, watches the processes, and has each finished round kept at once; another works on the
+rounds kept, so that the next one is recorded meanwhile. The run continues while two nodes answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import zmq
 
 from testbed import processes, protocol
 from testbed.assembly import Assembly
+from testbed.background import Background
 from testbed.capture import Capture
 from testbed.processes import Child, EtherChild
 from testbed.protocol import (
@@ -44,11 +44,14 @@ from testbed.switchboard import Switchboard
 __all__ = ["FinishedRound", "Progress", "RunOutcome", "Sink", "acquire"]
 
 _POLL_MS = 100
-_GRACE_S = 3.0
+_GRACE_S = 1.5
 """How long a run in which fewer than two nodes answer waits for one to come back."""
+_START_SILENCE_S = 7.0
 _READMIT_S = 3.0
 """How long the others wait for the radio of one that has come back."""
 _ETHER_SILENCE_S = 6.0
+_PATIENCE_S = 5.0
+"""How long whoever interrupts waits for the round that is being processed."""
 _END_S = 1.5
 """How long processes may take to end by themselves."""
 
@@ -69,7 +72,9 @@ class RunOutcome:
     """How a run ended."""
 
     rounds: list[int] = field(default_factory=list)
-    """Rounds that the sink was given."""
+    """Rounds kept."""
+    at_rest: bool = True
+    """Whether processing has ended; an interrupt does not wait for it long."""
     events: list[EventRow] = field(default_factory=list)
     failure: str = ""
     """One line where the run failed, or lost a node for good."""
@@ -82,20 +87,22 @@ class RunOutcome:
 
 
 Sink = Callable[[FinishedRound], None]
+"""Takes one finished round."""
 Progress = Callable[[int, str], None]
 """Called with the number of finished rounds and what is going on."""
 
 
 def acquire(
     scenario: Scenario,
-    sink: Sink,
+    keep: Sink,
+    process: Sink,
     *,
     progress: Progress,
     listen: str = "tcp://127.0.0.1:*",
     keys: Path | None = None,
     arrival_s: float = 7.0,
 ) -> RunOutcome:
-    """Outcome of a run: each finished round has been given to ``sink``, one at a time, in order, in another thread.
+    """Outcome of a run: each finished round has been kept, and then processed, one at a time, in order.
 
     Starts the ether and the local agents, waits for all, runs the rounds, and leaves no process behind. Interrupts
     (SIGINT, SIGTERM) end it early with what is finished kept.
@@ -103,8 +110,11 @@ def acquire(
     Parameters
     ----------
     scenario : Scenario
-    sink : callable
-        Takes each `FinishedRound`. A full disk ends the run as failed; other errors of the sink are raised.
+    keep : callable
+        Writes each `FinishedRound`, in the caller's thread, as soon as it is there. A full disk ends the run as
+        failed; other errors are raised.
+    process : callable
+        Works on each round kept, in another thread. An interrupt gives up what is not done soon.
     progress : callable
     listen : str
         Where agents find the coordinator, tcp://HOST:PORT; ``*`` takes any free port.
@@ -122,7 +132,7 @@ def acquire(
         check_driver(node)
     switchboard = Switchboard([node.name for node in scenario.node], listen, keys)
     with _interrupts() as interrupted:
-        run = _Run(scenario, switchboard, sink, progress, interrupted)
+        run = _Run(scenario, switchboard, keep, process, progress, interrupted)
         try:
             run.gather(keys, arrival_s)
             run.rounds()
@@ -188,7 +198,8 @@ class _Run:
         self,
         scenario: Scenario,
         switchboard: Switchboard,
-        sink: Sink,
+        keep: Sink,
+        process: Sink,
         progress: Progress,
         interrupted: threading.Event,
     ) -> None:
@@ -196,7 +207,8 @@ class _Run:
         self._scenario = scenario
         self._text = dumps(scenario)
         self._switchboard = switchboard
-        self._sink = sink
+        self._keep = keep
+        self._processing = Background(process)
         self._progress = progress
         self._interrupted = interrupted
         self._poller = zmq.Poller()
@@ -205,8 +217,6 @@ class _Run:
             node.name: _Peer(node.name, index, node.agent == "remote") for index, node in enumerate(scenario.node)
         }
         self._ether: EtherChild | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="sink")
-        self._pending: Future[None] | None = None
         self._round: int | None = None
         self._admitting = True
         self._told = 0
@@ -237,35 +247,32 @@ class _Run:
                     raise _EndedError(self.outcome.events[-1].text)
 
     def rounds(self) -> None:
-        """Run all rounds, and wait for the sink to have taken them."""
+        """Run all rounds, and see them processed."""
         count = self._scenario.experiment.rounds
         for index in range(count):
             self._progress(index, f"round {index + 1} of {count}")
             self._record(index)
             self._hand_over(index)
-        self._progress(count, "finishing")
-        self._await_sink()
+            self._await_processing(1)
+        self._progress(count, "processing")
+        self._await_processing(0)
         lost = [peer.name for peer in self._peers.values() if peer.lost]
         if lost:
             raise _EndedError(f"lost for good: {', '.join(lost)}; the other nodes finished the run")
 
     def end(self) -> None:
-        """Let agents and ether end, wait for the sink, and free everything."""
+        """Let agents and ether end, processing as well, and free everything."""
         self._progress(len(self.outcome.rounds), "ending")
         for name in self._peers:
             self._switchboard.send(name, Stop())
         deadline = time.monotonic() + _END_S
         children = [peer.child for peer in self._peers.values() if peer.child is not None]
-        while any(not child.exited for child in children) and time.monotonic() < deadline:
+        answering = [peer.child for peer in self._peers.values() if peer.child is not None and not peer.lost]
+        while any(not child.exited for child in answering) and time.monotonic() < deadline:
             time.sleep(0.02)
         processes.end([*children, *([self._ether] if self._ether is not None else [])], grace_s=0.3)
         self._switchboard.close()
-        self._worker.shutdown()
-        if self._pending is not None:
-            try:
-                self._taken(self._pending)
-            except _EndedError as ended:
-                self.outcome.failure = self.outcome.failure or str(ended)
+        self.outcome.at_rest = self._processing.finish(_PATIENCE_S if self.outcome.interrupted else None)
 
     def _record(self, index: int) -> None:
         self._round = index
@@ -305,32 +312,27 @@ class _Run:
         self._admitting = False
 
     def _hand_over(self, index: int) -> None:
-        """Give the round to the sink, after it has taken the one before."""
+        """Have the round kept at once, then processed."""
         captures = {peer.name: peer.capture for peer in self._peers.values() if peer.capture is not None}
         if not captures:
             return
-        self._await_sink()
-        events = tuple(self.outcome.events[self._told :])
-        self._told = len(self.outcome.events)
-        self._pending = self._worker.submit(self._sink, FinishedRound(index, captures, events))
-        self.outcome.rounds.append(index)
-
-    def _await_sink(self) -> None:
-        while self._pending is not None:
-            if self._pending.done():
-                pending, self._pending = self._pending, None
-                self._taken(pending)
-            else:
-                self._attend()
-
-    def _taken(self, pending: Future[None]) -> None:
+        finished = FinishedRound(index, captures, tuple(self.outcome.events[self._told :]))
         try:
-            pending.result()
+            self._keep(finished)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self.outcome.rounds.pop()
             raise _EndedError("the disk is full: finished rounds are kept") from error
+        self._told = len(self.outcome.events)
+        self.outcome.rounds.append(index)
+        self._processing.put(finished)
+
+    def _await_processing(self, left: int) -> None:
+        """Watch until no more than ``left`` rounds are still to be processed, so that memory stays bounded."""
+        self._processing.check()
+        while self._processing.left > left:
+            self._attend()
+            self._processing.check()
 
     # Watching -----------------------------------------------------------------------------------------------------
 
@@ -397,8 +399,11 @@ class _Run:
                 peer.child = None
                 self._lose(peer, words)
                 peer.vanish()
-            elif peer.heard is not None and not peer.lost and now - peer.heard > protocol.SILENCE_S:
-                self._lose(peer, f"silent for {protocol.SILENCE_S:g} s")
+            elif peer.heard is not None and not peer.lost:
+                # One that starts loads what it needs, which on a busy machine keeps it from speaking.
+                patience = protocol.SILENCE_S if peer.ready else _START_SILENCE_S
+                if now - peer.heard > patience:
+                    self._lose(peer, f"silent for {patience:g} s")
         self._watch_number(now)
 
     def _watch_ether(self, now: float) -> None:

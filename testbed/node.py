@@ -10,17 +10,14 @@ import os
 import queue
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import zmq
 
 from testbed import protocol
 from testbed.errors import RunError, UserError
 from testbed.protocol import Beat, Captured, Chunk, Configure, Failed, Hello, ProtocolError, Ready, Start, Stop
-
-if TYPE_CHECKING:
-    from testbed.radio.base import Applied
-    from testbed.radio_worker import RadioWorker, Recorded
+from testbed.radio.base import Applied
+from testbed.radio_worker import RadioWorker, Recorded
 
 __all__ = ["Agent"]
 
@@ -129,26 +126,20 @@ class Agent:
             self._worker.record(message.round)
 
     def _configure(self, message: Configure) -> None:
-        from testbed.radio_worker import RadioWorker
-        from testbed.scenario import loads
-
         if self._worker is not None:
             self._worker.close()
         self._configuration, self._ready = message, None
-        scenario = loads(message.scenario, source="coordinator's scenario")
         number = message.number
 
         def answer(said: Applied | Failed | Recorded) -> None:
             self._answers.put((number, said))
             os.write(self._ringer, b".")
 
-        self._worker = RadioWorker(scenario, self._name, ether=message.ether, answer=answer)
+        self._worker = RadioWorker(message.scenario, self._name, ether=message.ether, answer=answer)
 
     def _report(self, number: int, answer: Applied | Failed | Recorded) -> None:
         if self._configuration is None or number != self._configuration.number:
             return  # last words of a radio that was let go
-        from testbed.radio.base import Applied
-
         if isinstance(answer, Applied):
             self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz))
             self._send(self._ready)

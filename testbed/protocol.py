@@ -50,7 +50,7 @@ __all__ = [
 
 VERSION = 1
 BEAT_S = 1.0
-SILENCE_S = 3.5
+SILENCE_S = 3.0
 CHUNK_BYTES = 4_000_000
 MESSAGE_BYTES = 8_000_000
 """Largest part that either side takes: anything beyond is not of ours."""

@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from testbed.errors import RunError, UserError
 from testbed.protocol import Failed
 from testbed.radio import open_radio
 from testbed.radio.base import Applied, Radio, RadioError, Reception, Settings
-
-if TYPE_CHECKING:
-    from testbed.scenario import Scenario
+from testbed.scenario import Scenario, loads
 
 __all__ = ["RadioWorker", "Recorded", "slot_burst"]
 
@@ -38,14 +35,15 @@ class Recorded:
 class RadioWorker:
     """A thread that owns the radio of the node ``name``; `record` asks, ``answer`` is called in the thread.
 
-    After a `Failed` answer it is dead.
+    Everything that takes its time, reading ``scenario`` included, happens in the thread. After a `Failed` answer it
+    is dead.
     """
 
     def __init__(
-        self, scenario: Scenario, name: str, *, ether: str, answer: Callable[[Applied | Failed | Recorded], None]
+        self, scenario: str, name: str, *, ether: str, answer: Callable[[Applied | Failed | Recorded], None]
     ) -> None:
-        self._scenario = scenario
-        self._index = scenario.index(name)
+        self._text = scenario
+        self._name = name
         self._ether = ether
         self._answer = answer
         self._rounds: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -67,19 +65,21 @@ class RadioWorker:
 
     def _work(self) -> None:
         try:
-            node = self._scenario.node[self._index]
+            scenario = loads(self._text, source="the coordinator's experiment")
+            index = scenario.index(self._name)
+            node = scenario.node[index]
             self._radio = radio = open_radio(node, ether=self._ether)
             applied = radio.configure(
                 Settings(
-                    carrier_hz=schedule.nominal_carrier_hz(self._scenario),
-                    rate_hz=schedule.nominal_rate_hz(self._scenario),
+                    carrier_hz=schedule.nominal_carrier_hz(scenario),
+                    rate_hz=schedule.nominal_rate_hz(scenario),
                     antennas=node.antennas,
                     tx_power_dbm=node.tx_power_dbm,
                 )
             )
             self._answer(applied)
-            while (index := self._rounds.get()) is not None:
-                self._answer(self._recorded(radio, applied, index))
+            while (wanted := self._rounds.get()) is not None:
+                self._answer(_recorded(scenario, index, radio, applied, wanted))
         except (RadioError, RunError, UserError, OSError) as error:
             self._answer(Failed(str(error)))
         except Exception as error:
@@ -90,19 +90,19 @@ class RadioWorker:
             if self._radio is not None:
                 self._radio.close()
 
-    def _recorded(self, radio: Radio, applied: Applied, index: int) -> Recorded:
-        begin = schedule.slot_offset_samples(self._scenario, self._index)
-        radio.transmit(slot_burst(self._scenario, self._index, index), offset_samples=begin)
-        reception = radio.receive(schedule.round_samples(self._scenario))
-        reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
-        # The device stamps the burst; the frames follow at whole samples of the same counter.
-        offsets = schedule.frame_offsets_samples(self._scenario, self._index)
-        departures = tuple(
-            Departure(frame, stamp.tick + offset - begin, stamp.fraction)
-            for stamp in reception.departures[:1]
-            for frame, offset in enumerate(offsets)
-        )
-        return Recorded(index, reception, applied, departures)
+
+def _recorded(scenario: Scenario, node: int, radio: Radio, applied: Applied, index: int) -> Recorded:
+    begin = schedule.slot_offset_samples(scenario, node)
+    radio.transmit(slot_burst(scenario, node, index), offset_samples=begin)
+    reception = radio.receive(schedule.round_samples(scenario))
+    reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
+    # The device stamps the burst; the frames follow at whole samples of the same counter.
+    departures = tuple(
+        Departure(frame, stamp.tick + offset - begin, stamp.fraction)
+        for stamp in reception.departures[:1]
+        for frame, offset in enumerate(schedule.frame_offsets_samples(scenario, node))
+    )
+    return Recorded(index, reception, applied, departures)
 
 
 def slot_burst(scenario: Scenario, node: int, index: int) -> NDArray[np.complex64]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from testbed.coordinator import RunOutcome
+    from testbed.pipeline import Pipeline
     from testbed.scenario import Scenario
 
 __all__ = ["command"]
@@ -68,29 +71,49 @@ def command(
     pipeline = Pipeline(experiment)
     told = 0
 
-    def sink(finished: FinishedRound) -> None:
+    def keep(finished: FinishedRound) -> None:
         nonlocal told
         writer.write_round(finished.captures, events=[msgspec.to_builtins(event) for event in finished.events])
         told += len(finished.events)
+
+    def process(finished: FinishedRound) -> None:
         pipeline.process(finished.index, finished.captures)
 
     try:
         with progress_bar(experiment.experiment.rounds) as progress:
-            outcome = acquire(experiment, sink, progress=progress, listen=listen, keys=keys, arrival_s=arrival_s)
+            outcome = acquire(
+                experiment, keep, process, progress=progress, listen=listen, keys=keys, arrival_s=arrival_s
+            )
         writer.note(*(msgspec.to_builtins(event) for event in outcome.events[told:]))
     finally:
         writer.close()
         if not any(writer.folder.glob("*.sigmf-data")):
             shutil.rmtree(folder)  # nothing was recorded: leave nothing behind
+    if outcome.interrupted:
+        leave(folder, experiment, pipeline, outcome)
     if outcome.rounds:
         write_products(folder, experiment, pipeline, outcome.events)
         print_figures([folder], json_file)
-    if outcome.interrupted:
-        click.echo("isac: interrupted; finished rounds are kept", err=True)
-        raise click.exceptions.Exit(130)
     if outcome.failure:
         raise RunError(outcome.failure)
     click.echo(f"report: {folder / 'report.html'}")
+
+
+def leave(folder: Path, scenario: Scenario, pipeline: Pipeline, outcome: RunOutcome) -> NoReturn:
+    """End after an interrupt, at once: what was found is written, the report can be made later."""
+    from testbed.environment import environment
+    from testbed.results import save_results
+    from testbed.run_folder import PRODUCTS_NAME
+
+    if outcome.rounds and outcome.at_rest:
+        save_results(pipeline.finish(environment(scenario), outcome.events), folder)
+        pipeline.products.save(folder / PRODUCTS_NAME)
+    kept = f"{len(outcome.rounds)} finished rounds are kept: `isac replay {folder}` processes them"
+    click.echo(f"isac: interrupted; {kept if outcome.rounds else 'nothing was recorded'}", err=True)
+    if not outcome.at_rest:
+        # The round being processed would hold up the end of the interpreter for as long as it takes.
+        os._exit(130)
+    raise click.exceptions.Exit(130)
 
 
 def check_room(folder: Path, scenario: Scenario) -> None:

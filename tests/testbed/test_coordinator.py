@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed import processes, protocol
+from testbed import coordinator, processes, protocol
 from testbed.coordinator import FinishedRound, RunOutcome, acquire
 from testbed.errors import UserError
 from testbed.radio_worker import slot_burst
@@ -84,13 +85,18 @@ class Run:
         self.finished: list[FinishedRound] = []
         self.happened: float | None = None
 
-        def sink(finished: FinishedRound) -> None:
-            self.finished.append(finished)
+        def process(finished: FinishedRound) -> None:
             if finished.index == after and do is not None:
                 self.happened = time.monotonic()
                 do()
 
-        self.outcome: RunOutcome = acquire(scenario, sink, progress=lambda done, text: None, **options)  # type: ignore[arg-type]
+        self.outcome: RunOutcome = acquire(
+            scenario,
+            self.finished.append,
+            process,
+            progress=lambda done, text: None,
+            **options,  # type: ignore[arg-type]
+        )
         self.took = time.monotonic() - (self.happened or time.monotonic())
 
 
@@ -237,25 +243,71 @@ def test_a_killed_agent_that_is_started_again_serves_on(free_port: int) -> None:
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_finished() -> None:
-    taken: list[int] = []
+    processed: list[int] = []
 
-    def sink(finished: FinishedRound) -> None:
+    def keep(finished: FinishedRound) -> None:
         if finished.index == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken.append(finished.index)
 
-    outcome = acquire(experiment(rounds=20), sink, progress=lambda done, text: None)
+    outcome = acquire(
+        experiment(rounds=20), keep, lambda finished: processed.append(finished.index), progress=lambda *_: None
+    )
     assert outcome.exit_code == 1
     assert outcome.failure == "the disk is full: finished rounds are kept"
-    assert outcome.rounds == taken == [0, 1]
+    assert outcome.rounds == processed == [0, 1]
 
 
-def test_an_error_of_the_sink_is_not_swallowed() -> None:
-    def sink(finished: FinishedRound) -> None:
+@pytest.mark.parametrize("stage", ["keep", "process"])
+def test_an_error_of_the_callers_is_not_swallowed(stage: str) -> None:
+    def fail(finished: FinishedRound) -> None:
         raise ZeroDivisionError("bug")
 
+    def succeed(finished: FinishedRound) -> None:
+        pass
+
     with pytest.raises(ZeroDivisionError):
-        acquire(experiment(), sink, progress=lambda done, text: None)
+        acquire(
+            experiment(),
+            fail if stage == "keep" else succeed,
+            fail if stage == "process" else succeed,
+            progress=lambda *_: None,
+        )
+
+
+def test_an_interrupt_does_not_wait_for_slow_processing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator, "_PATIENCE_S", 0.5)
+    release = threading.Event()
+    kept: list[int] = []
+
+    def slow(finished: FinishedRound) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        release.wait(30)
+
+    began = time.monotonic()
+    outcome = acquire(experiment(), lambda f: kept.append(f.index), slow, progress=lambda *_: None)
+    release.set()
+    assert time.monotonic() - began < LIMIT_S
+    assert outcome.interrupted
+    assert not outcome.at_rest
+    assert outcome.rounds == kept
+    assert kept[0] == 0
+
+
+def test_memory_holds_no_more_than_two_rounds_that_wait_for_processing() -> None:
+    waiting: list[int] = []
+    most = 0
+
+    def keep(finished: FinishedRound) -> None:
+        nonlocal most
+        waiting.append(finished.index)
+        most = max(most, len(waiting))
+
+    def process(finished: FinishedRound) -> None:
+        time.sleep(0.3)
+        waiting.remove(finished.index)
+
+    acquire(experiment(rounds=5), keep, process, progress=lambda *_: None)
+    assert most == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -272,7 +324,7 @@ def test_children_end_when_the_coordinator_is_killed(tmp_path: Path) -> None:
     path.write_text(dumps(experiment(rounds=1000)))
     program = (
         "import sys; from testbed.coordinator import acquire; from testbed.scenario import load;"
-        "acquire(load(sys.argv[1]), lambda finished: print(finished.index, flush=True), progress=lambda *a: None)"
+        "acquire(load(sys.argv[1]), lambda f: print(f.index, flush=True), lambda f: None, progress=lambda *a: None)"
     )
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=root, stdout=subprocess.PIPE) as run:

@@ -67,12 +67,12 @@ def scenario() -> Scenario:
     )
 
 
-@pytest.mark.parametrize("message", [Hello("west"), Ready("7/3", "1"), HEADER, protocol.Failed("gone"), Beat()])
+@pytest.mark.parametrize("message", [Hello("west"), Ready(2, "7/3", "1"), HEADER, protocol.Failed("gone"), Beat()])
 def test_agents_messages_arrive_as_sent(message: protocol.FromAgent) -> None:
     assert protocol.decode_from_agent([zmq.Frame(protocol.encode(message))]) == (message, None)
 
 
-@pytest.mark.parametrize("message", [Configure("text", "127.0.0.1:1"), Start(0), Stop(), Beat()])
+@pytest.mark.parametrize("message", [Configure(2, "text", "127.0.0.1:1"), Start(0), Stop(), Beat()])
 def test_coordinators_messages_arrive_as_sent(message: protocol.FromCoordinator) -> None:
     assert protocol.decode_from_coordinator([zmq.Frame(protocol.encode(message))]) == message
 
