@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -192,3 +193,25 @@ def test_output_may_be_cut_short() -> None:
         ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+def test_an_interrupted_run_keeps_recordings_that_can_be_read(small: Path, tmp_path: Path) -> None:
+    from testbed.formats.sigmf_reader import read_recordings
+
+    small.write_text(SMALL.replace("rounds = 2", "rounds = 5000"))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "testbed.cli", "run", str(small), "--out", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not any((out / "recordings").glob("east-*.sigmf-meta")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, says = process.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert says.startswith("isac: interrupted; ")
+    assert len(says.splitlines()) == 1
+    recordings = read_recordings(out, verify=True)
+    assert f"{len(recordings.rounds)} finished rounds are kept" in says
+    assert set(recordings.captures(recordings.rounds[-1])) == {"west", "east"}
