@@ -18,6 +18,10 @@ __all__ = ["Detection", "Detections", "Search", "detect"]
 _RESIDUE_DB = 20.0
 """A peak within one cell of a path this much stronger is what its model left, not a second target."""
 
+_BLIND_CELLS = 0.45
+"""Doppler in resolution cells below which the removal of the static channel takes half a path's energy and more: what
+is fitted there trades against the static channel without limit."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -130,6 +134,8 @@ def detect(
     cleaned = replace(cleaned, values=model.values.astype(csi.values.dtype))
     first = current = _map(cleaned, search, delay_origin_s)
     allowed = np.ones(first.power.shape, dtype=bool)
+    if search.remove_clutter:
+        allowed[np.abs(first.doppler_hz) < _BLIND_CELLS * first.doppler_cell_hz] = False
     fit: PathFit | None = None
     if initial is not None and len(initial):
         fit = model.fit(initial)
@@ -187,6 +193,8 @@ def _strayed(parameters: FloatArray, start: FloatArray, found: DelayDopplerMap, 
         | (parameters[:, 0] > search.max_delay_s + cell[0])
         | (np.abs(parameters[:, 1]) > search.max_doppler_hz + cell[1])
     )
+    if search.remove_clutter:
+        outside |= np.abs(parameters[:, 1]) < _BLIND_CELLS * cell[1]
     return bool(np.any(moved > 1.5) or np.any(outside))
 
 

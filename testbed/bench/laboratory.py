@@ -12,7 +12,7 @@ from testbed.protocol import Failed
 from testbed.radio.base import Applied
 from testbed.radio.simulated import EtherServer
 from testbed.radio_worker import RadioWorker, Recorded
-from testbed.scenario import Scenario
+from testbed.scenario import Scenario, dumps
 
 __all__ = ["captures"]
 
@@ -25,13 +25,14 @@ def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
     RunError
         If a radio refuses.
     """
+    text = dumps(scenario)
     with ExitStack() as stack:
         server = EtherServer(scenario)
         stack.callback(server.close)
         workers: list[tuple[str, RadioWorker, queue.SimpleQueue[Applied | Failed | Recorded]]] = []
         for node in scenario.node:
             answers: queue.SimpleQueue[Applied | Failed | Recorded] = queue.SimpleQueue()
-            worker = RadioWorker(scenario, node.name, ether=f"127.0.0.1:{server.port}", answer=answers.put)
+            worker = RadioWorker(text, node.name, ether=f"127.0.0.1:{server.port}", answer=answers.put)
             stack.callback(worker.close)
             workers.append((node.name, worker, answers))
         for name, _, answers in workers:

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sim_backend.clocks import PowerLaw
-from sim_backend.ether import Ether, EtherError
+from sim_backend.ether import BEGIN_S, Ether, EtherError
 from sim_backend.ether import Reception as EtherReception
 from sim_backend.synthesizer import RATE_RANGE_HZ, applied_carrier_hz, applied_rate_hz
 from sim_backend.world import ClockSpec, FrontEndSpec, NodeSpec, ReflectorSpec, SceneSpec, WorldSpec
@@ -32,7 +33,7 @@ from testbed.protocol import DepartureRow, StretchRow
 from testbed.radio import wire
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
 from testbed.radio.wire import Attach, Attached, Done, Receive, Received, Refused, Transmit, WireError
-from testbed.scenario import Node, Scenario, loads
+from testbed.scenario import Node, Reflector, Scenario, loads
 
 __all__ = ["EtherServer", "SimulatedRadio", "world_specification"]
 
@@ -146,7 +147,7 @@ def world_specification(scenario: Scenario) -> WorldSpec:
         scene=SceneSpec(
             line_of_sight=scene.line_of_sight,
             reflectors=tuple(
-                ReflectorSpec(reflector.position_m, reflector.velocity_mps, reflector.rcs_m2, reflector.name)
+                ReflectorSpec(_before_begin(reflector), reflector.velocity_mps, reflector.rcs_m2, reflector.name)
                 for reflector in scene.reflector
             ),
             snr_db=scene.snr_db,
@@ -157,6 +158,12 @@ def world_specification(scenario: Scenario) -> WorldSpec:
         reference_bandwidth_hz=waveform.active_subcarriers * numerology.spacing_hz,
         reference_power=numerology.scale**2,
     )
+
+
+def _before_begin(reflector: Reflector) -> tuple[float, ...]:
+    """Where a reflector is when the ether's time is zero, so that it is in its place when the run begins."""
+    velocity = (*reflector.velocity_mps, 0.0)[: len(reflector.position_m)]
+    return tuple(x - v * float(BEGIN_S) for x, v in zip(reflector.position_m, velocity, strict=True))
 
 
 def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
@@ -300,6 +307,12 @@ class EtherServer:
         return _received(received), received.rendered.samples
 
 
+def _since_begin(reception: EtherReception) -> dict[str, Any]:
+    """Truth of the node's clock, by time since the run began and from the counter's first tick."""
+    truth = reception.rendered.truth
+    return truth | {"start_s": truth["start_s"] - int(BEGIN_S), "first_tick": reception.first_tick}
+
+
 def _received(reception: EtherReception) -> Received:
     """A reception as it travels: gaps become the edges of stretches, and an event says what was lost."""
     samples = reception.rendered.samples
@@ -321,7 +334,7 @@ def _received(reception: EtherReception) -> Received:
         stretches=tuple(rows),
         stream=reception.stream,
         departures=tuple(DepartureRow(0, tick, fraction) for tick, fraction in reception.departures),
-        truth=reception.rendered.truth,
+        truth=_since_begin(reception),
         events=({"code": "samples-lost", "text": text},) if lost else (),
     )
 
