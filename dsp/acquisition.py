@@ -105,6 +105,7 @@ def find_frames(
         raise ValueError(f"samples have shape {samples.shape}: must be (antenna, sample)")
     if not identities or samples.shape[1] < waveform.frame_samples // 2:
         return []
+    samples = np.ascontiguousarray(samples, np.complex64)
     candidates, expected = _candidates(samples, waveform)
     accepted = min(false_alarm_rate / expected, _MOST_CANDIDATE_FALSE_ALARMS)
     found: list[Detection] = []

@@ -31,6 +31,8 @@ _WELL_REMOVED = 1e-4
 
 _MOST_ROUNDS = 4
 """Rounds of refining the channel with all elements known, ended once it leaves no more than the noise."""
+_UNLIKELY = 16.0
+"""Squared mean over its expectation that the signal alone exceeds once in 10^7 slots."""
 _WORTH_ANOTHER_ROUND = 0.03
 """Share of the noise that a correction of the converters' offset must have for the channel to be found anew."""
 
@@ -116,13 +118,10 @@ def channel_state(
         One stretch without loss.
     waveform : Waveform
         As the transmitter applied it.
-    clock : str
-        Name of the receiver's clock.
-    first_tick : int
-        That clock's reading at the first sample.
+    clock, first_tick : str, int
+        The receiver's clock, and its reading at the first sample.
     starts : sequence of float
-        Starts of the slot's frames in samples, as `find_frames` gives them, ascending. Frames between them that were
-        not found are left out. The first is the reference.
+        Starts of the slot's frames in samples, ascending; the first is the reference. Missing frames are left out.
     period_samples : int
         Spacing of the slot's frames on the transmitter's clock.
     cfo_hz : float
@@ -143,11 +142,12 @@ def channel_state(
     Raises
     ------
     ValueError
-        If there is no start, a start is further than half a prefix from its place in the slot, or a frame does not
-        lie within the samples.
+        If there is no start, one is over half a prefix from its place in the slot, or a frame leaves the samples.
     """
+    if not len(starts):
+        raise ValueError("no frame to process")
     tuning = tuning or Tuning(waveform.rate_hz, waveform.carrier_hz)
-    reference = _Reference.at(float(starts[0]) if len(starts) else 0.0, cfo_hz, waveform, tuning)
+    reference = _Reference.at(float(starts[0]), cfo_hz, waveform, tuning)
     frames = _frame_numbers(starts, period_samples, reference, waveform)
     samples, shift = _with_margins(samples, waveform, reference, frames[-1] * period_samples)
     reference = _Reference.at(reference.start + shift, cfo_hz, waveform, tuning)
@@ -163,14 +163,7 @@ def channel_state(
     decoded = [_decode_frame(received, index, pilots, waveform) for index in range(len(frames))]
     grid = _grid([frame.decoded for frame in decoded], known, waveform, identity)
     sent = pilots if grid is None else grid
-    expected = _expected(received, decoded, sent, waveform)
-    for _ in range(_MOST_ROUNDS if grid is not None else 0):
-        offset = _converter_offset(received.symbols - expected, waveform, reference, offsets)
-        received = replace(received, symbols=received.symbols - offset)
-        if np.mean(np.abs(offset) ** 2, dtype=float) < _WORTH_ANOTHER_ROUND * received.noise.mean():
-            break
-        # The channel had taken up a part of it.
-        expected = _expected(received, decoded, sent, waveform)
+    received, expected = _explained(received, decoded, grid, pilots, reference, offsets, waveform)
     values, weights = _divide(received.symbols, sent)
     noise = received.noise if grid is None else noise_beyond_prefix(values, weights, waveform)
     mean = float(weights[weights > 0].mean())
@@ -190,8 +183,6 @@ def channel_state(
 
 
 def _frame_numbers(starts: Sequence[float], period: int, reference: _Reference, waveform: Waveform) -> list[int]:
-    if not len(starts):
-        raise ValueError("no frame to process")
     places = (np.asarray(starts, float) - starts[0]) / (period * reference.step)
     numbers = np.round(places).astype(int)
     astray = np.abs(places - numbers) * period
@@ -203,10 +194,10 @@ def _frame_numbers(starts: Sequence[float], period: int, reference: _Reference, 
 def _with_margins(
     samples: NDArray[np.complex64], waveform: Waveform, reference: _Reference, last: int
 ) -> tuple[NDArray[np.complex64], int]:
-    """The slot's samples less their mean, with zeros where the interpolation reaches beyond, and their shift.
+    """The slot's samples less the converters' offset, with zeros where the interpolation reaches beyond; their shift.
 
-    The mean is the converters' offset: the frames have no power at the carrier, but their offset's turn would spread
-    it over all subcarriers.
+    The offset is the mean, where that is more than the signal's own mean is likely to be: at a carrier offset it would
+    turn, and spread over all subcarriers.
     """
     margin = margin_samples(_band(waveform)) + 2
     begin = reference.start + (waveform.short_samples + waveform.cp_samples - back_off(waveform)) * reference.step
@@ -215,7 +206,9 @@ def _with_margins(
         raise ValueError(f"a frame ends at {end:.0f} of {samples.shape[1]} samples, or starts before them")
     low, high = int(np.floor(begin)) - margin, int(np.ceil(end)) + margin
     piece = samples[:, max(low, 0) : high]
-    piece = piece - piece.mean(axis=1, dtype=np.complex128, keepdims=True).astype(np.complex64)
+    offset = piece.mean(axis=1, dtype=np.complex128, keepdims=True)
+    likely = np.mean(np.abs(piece) ** 2, axis=1, dtype=float, keepdims=True) / piece.shape[1]
+    piece = piece - np.where(np.abs(offset) ** 2 > _UNLIKELY * likely, offset, 0).astype(np.complex64)
     missing = max(-low, 0), max(high - samples.shape[1], 0)
     return np.pad(piece, ((0, 0), missing)), -low
 
@@ -387,6 +380,29 @@ def _divide(
     return symbols * inverse, weights
 
 
+def _explained(
+    received: _Received,
+    decoded: Sequence[_DecodedFrame],
+    grid: NDArray[np.complex64] | None,
+    pilots: NDArray[np.complex64],
+    reference: _Reference,
+    offsets: Sequence[int],
+    waveform: Waveform,
+) -> tuple[_Received, NDArray[np.complex64]]:
+    """Symbols without what was left of the converters' offset, and what the channel's estimate explains of them."""
+    if grid is None:
+        return received, _expected(received, decoded, pilots, waveform)
+    expected = _expected(received, decoded, grid, waveform)
+    for _ in range(_MOST_ROUNDS):
+        offset = _converter_offset(received.symbols - expected, waveform, reference, offsets)
+        received = replace(received, symbols=received.symbols - offset)
+        if np.mean(np.abs(offset) ** 2, dtype=float) < _WORTH_ANOTHER_ROUND * received.noise.mean():
+            break
+        # The channel had taken up a part of it.
+        expected = _expected(received, decoded, grid, waveform)
+    return received, expected
+
+
 def _expected(
     received: _Received, decoded: Sequence[_DecodedFrame], sent: NDArray[np.complex64], waveform: Waveform
 ) -> NDArray[np.complex64]:
@@ -416,8 +432,12 @@ def _converter_offset(
     symbol.
     """
     turn = reference.rotation * reference.step
-    time = np.arange(waveform.fft_size) - back_off(waveform)
-    across = np.exp(-2j * pi * (waveform.bins[:, None] / waveform.fft_size + turn) * time).sum(axis=1)
+    cycles = waveform.bins / waveform.fft_size + turn
+    whole = np.abs(np.sin(pi * cycles)) < 1e-12
+    kernel = np.where(
+        whole, waveform.fft_size, np.sin(pi * waveform.fft_size * cycles) / np.sin(pi * (cycles + whole / 2))
+    )
+    across = kernel * np.exp(-2j * pi * cycles * ((waveform.fft_size - 1) / 2 - back_off(waveform)))
     starts = _window_starts(waveform, np.asarray(offsets, float)) + back_off(waveform)
     along = np.exp(-2j * pi * ((turn * starts) % 1.0))
     power = along.size * float(np.sum(np.abs(across) ** 2))

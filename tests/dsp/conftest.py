@@ -34,7 +34,7 @@ def render(
         position = (instants - start - delay) * speed
         heard = (position > -PADDING / 2) & (position < padded.size - PADDING / 2)
         angle = np.mod(2 * np.pi * position[heard] / padded.size + np.pi, 2 * np.pi) - np.pi
-        received[heard] += amplitude * finufft.nufft1d2(angle, spectrum, eps=1e-12, isign=1)
+        received[heard] += amplitude * finufft.nufft1d2(angle, spectrum, eps=1e-12, isign=1, nthreads=1)
     return received * np.exp(2j * np.pi * turn * (instants - start))
 
 
