@@ -1,0 +1,316 @@
+"""Time offset from scatterers that one node of the link has located by its own echo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import log, log10, pi, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import FloatArray
+from dsp.localization import Station
+from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
+from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, StaticPaths, static_paths
+from dsp.synchronization.fingerprint_scene import static_scene
+
+__all__ = ["Cooperation", "CooperationCorrelation", "Predictions", "predictions"]
+
+_FEWEST_MATCHES = 3
+_ODDS = log(1e4)
+"""Log-likelihood by which the best time offset must beat the next one."""
+_APART = 4.0
+"""Combined deviations beyond which two offsets are different ones."""
+_ROUNDS = 8
+_WORST_MISFIT = 4.0
+"""Mean squared normalised residual beyond which scatterers and positions contradict each other."""
+
+IntArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Bistatic delays that the active echo predicts, one for each place a scatterer may be."""
+
+    delay_s: FloatArray
+    """Shape (place,)."""
+    std_s: FloatArray
+    scatterer: IntArray
+    """Scatterer of each place: front and back of a linear array, and its grating lobes, are places of one."""
+
+
+@dataclass(frozen=True)
+class _Solution:
+    offset_s: float
+    std_s: float
+    score: float
+    """Log-likelihood over all passive paths being strangers."""
+    matches: int
+    misfit: float
+    """Mean squared normalised residual of what was matched."""
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Passive delay minus predicted delay, for every passive path and place."""
+
+    offset_s: FloatArray
+    """Shape (place, passive path)."""
+    variance: FloatArray
+    scatterer: IntArray
+    count: int
+    """Scatterers."""
+    span_s: float
+    """Delays over which strangers are spread."""
+
+    def gains(self, offset_s: float) -> FloatArray:
+        """Log-likelihood of each pair being one scatterer at this offset, over being strangers."""
+        squares = (self.offset_s - offset_s) ** 2 / self.variance
+        gains: FloatArray = np.log(self.span_s / np.sqrt(2.0 * pi * self.variance)) - 0.5 * squares
+        return gains
+
+
+@dataclass(frozen=True)
+class Cooperation:
+    """Offset from scatterers located by one node's own echo, each associated with a path of the link.
+
+    A node's echo of its own frames has no offsets: round trip and bearing put each static scatterer on the plan,
+    which predicts its bistatic delay g = (|x_T - x| + |x_R - x|)/c; a linear array leaves front and back open. Every
+    pairing of a path with a prediction proposes a time offset; one-to-one assignment of greatest likelihood and the
+    weighted mean of observed less predicted delays alternate from each proposal, strangers on either side
+    allowed. The best must beat the next different one by 10,000 to one, with three scatterers or more.
+
+    Active echo and link need not be coherent, nor of one band or time, as long as the scatterers stand still. The
+    carrier offset comes from the static scene itself. `Need.ACTIVE_ECHO` is an `ActiveEcho` of either node,
+    `Need.KNOWN_POSITIONS` a mapping from node name to `Station`; heights must be equal.
+
+    Source: survey (Han, Meng, Wang, Masouros 2025) section V-A4; docs/methods/cooperation.md.
+    """
+
+    name: str = "cooperation"
+    needs: frozenset[Need] = frozenset({Need.ACTIVE_ECHO, Need.KNOWN_POSITIONS})
+
+    def estimate(self, observation: Observation) -> Offset:
+        """Offset of the forward receiver against the forward transmitter.
+
+        Raises
+        ------
+        MissingInputError
+            If echo or positions are not given, or the positions lack a node.
+        ValueError
+            If nodes stand at different heights, the echo is of a third node, or the slot has fewer than three
+            symbols.
+        """
+        require(observation, self.needs)
+        return _estimated(observation, associated=True)
+
+
+@dataclass(frozen=True)
+class CooperationCorrelation:
+    """The same without association: active map, warped to bistatic delay, correlated with the passive map.
+
+    Both maps are restored from their paths with each path's own deviation as its beam, so that their correlation over
+    delay is a sum of Gaussians over all pairs, evaluated where it can peak. From each peak the offset is refined
+    as the mean of all pairs that may be one scatterer, each weighted by the probability that it is: no pair
+    is ever decided on, and what the doubt costs is in the deviation.
+
+    Source: survey section V-A4; docs/methods/cooperation.md.
+    """
+
+    name: str = "cooperation-correlation"
+    needs: frozenset[Need] = frozenset({Need.ACTIVE_ECHO, Need.KNOWN_POSITIONS})
+
+    def estimate(self, observation: Observation) -> Offset:
+        """Offset of the forward receiver against the forward transmitter; raises as `Cooperation.estimate`."""
+        require(observation, self.needs)
+        return _estimated(observation, associated=False)
+
+
+def predictions(echo: ActiveEcho, receiver: Station, transmitter: Station) -> Predictions:
+    """Bistatic delays of the link by way of the scatterers, with deviations carried over to first order.
+
+    Raises
+    ------
+    ValueError
+        If the echo is of neither node, or the nodes stand at different heights.
+    """
+    if echo.node not in (receiver.name, transmitter.name):
+        raise ValueError(f"the active echo is of {echo.node}, the link of {receiver.name} and {transmitter.name}")
+    active, passive = (receiver, transmitter) if echo.node == receiver.name else (transmitter, receiver)
+    if active.position_m.size == 3 and active.position_m[2] != passive.position_m[2]:
+        raise ValueError("cooperation needs both nodes at one height: bearings of a linear array are read in the plane")
+    delays, deviations, owners = [], [], []
+    for index, scatterer in enumerate(echo.scatterers):
+        for sine in scatterer.sines:
+            for side in (1.0, -1.0):
+                delay_s, std_s = _predicted(scatterer, sine, side, active, passive)
+                delays.append(delay_s)
+                deviations.append(std_s)
+                owners.append(index)
+    return Predictions(np.array(delays), np.array(deviations), np.array(owners, dtype=np.intp))
+
+
+def _predicted(
+    scatterer: Scatterer, sine: float, side: float, active: Station, passive: Station
+) -> tuple[float, float]:
+    distance_m = 0.5 * SPEED_OF_LIGHT_MPS * scatterer.delay_s
+    left = active.axis[:2]
+    ahead = np.array([left[1], -left[0]])
+    cosine = side * sqrt(max(1.0 - sine**2, 1e-12))
+    unit = sine * left + cosine * ahead
+    place = active.position_m[:2] + distance_m * unit
+    towards = place - passive.position_m[:2]
+    towards = towards / max(float(np.linalg.norm(towards)), 1e-9)
+    other_m = float(np.linalg.norm(place - passive.position_m[:2]))
+    by_delay = 0.5 * (1.0 + float(towards @ unit))
+    by_sine = distance_m * float(towards @ (left - sine / cosine * ahead)) / SPEED_OF_LIGHT_MPS
+    std_s = float(np.hypot(by_delay * scatterer.delay_std_s, by_sine * scatterer.sine_std))
+    return (distance_m + other_m) / SPEED_OF_LIGHT_MPS, std_s
+
+
+def _estimated(observation: Observation, *, associated: bool) -> Offset:
+    csi = observation.forward.antenna(0)
+    receiver, transmitter = _stations(observation)
+    predicted = predictions(observation.extras[Need.ACTIVE_ECHO], receiver, transmitter)
+    scene = static_scene(csi)
+    blank = Offset(
+        to_s=None,
+        cfo_hz=scene.cfo_hz,
+        cfo_std_hz=scene.cfo_std_hz,
+        epoch=csi.reference.shifted(scene.middle_s),
+        snr_db=10.0 * log10(max(csi.snr, 1e-12)),
+        valid=False,
+    )
+    if not scene.valid:
+        return replace(blank, reason=scene.reason)
+    passive = static_paths(scene.values, scene.variance, scene.subcarrier_hz)
+    scatterers = len(np.unique(predicted.scatterer))
+    if min(scatterers, len(passive.delay_s)) < _FEWEST_MATCHES:
+        reason = f"too few scatterers: {scatterers} in the active echo, {len(passive.delay_s)} paths on the link"
+        return replace(blank, reason=reason)
+    solutions = _solutions(_pairs(predicted, passive), associated=associated)
+    best = solutions[0]
+    margin = best.score - solutions[1].score if len(solutions) > 1 else best.score
+    details = {"matches": best.matches, "log_odds": margin, "misfit": best.misfit, "passive_paths": passive}
+    blank = replace(blank, details=details)
+    if best.matches < _FEWEST_MATCHES:
+        return replace(blank, reason=f"too few scatterers in common: {best.matches}, {_FEWEST_MATCHES} needed")
+    if margin < _ODDS:
+        return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
+    if best.misfit > _WORST_MISFIT:
+        return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
+    if observation.departure is None:
+        return replace(blank, reason="departure unknown")
+    reference_s = csi.reference.seconds_since(observation.departure)
+    return replace(
+        blank,
+        to_s=reference_s + scene.to_reference_slope_s + best.offset_s,
+        to_std_s=float(np.hypot(best.std_s, 2.0 * observation.departure_std_s)),
+        valid=True,
+        reason=f"absolute, from {best.matches} scatterers of the active echo of {receiver.name}"
+        if observation.extras[Need.ACTIVE_ECHO].node == receiver.name
+        else f"absolute, from {best.matches} scatterers of the active echo of {transmitter.name}",
+    )
+
+
+def _stations(observation: Observation) -> tuple[Station, Station]:
+    """Receiver and transmitter of the forward link."""
+    stations: Mapping[str, Station] = observation.extras[Need.KNOWN_POSITIONS]
+    name = observation.forward.reference.clock
+    if observation.departure is not None:
+        other = observation.departure.clock
+    else:
+        other = next((station for station in stations if station != name), "")
+    if name not in stations or other not in stations:
+        raise MissingInputError(Need.KNOWN_POSITIONS)
+    return stations[name], stations[other]
+
+
+def _pairs(predicted: Predictions, passive: StaticPaths) -> _Pairs:
+    reach_s = float(np.ptp(passive.delay_s)) + float(np.ptp(predicted.delay_s))
+    return _Pairs(
+        offset_s=passive.delay_s[None, :] - predicted.delay_s[:, None],
+        variance=passive.delay_std_s[None, :] ** 2 + predicted.std_s[:, None] ** 2,
+        scatterer=predicted.scatterer,
+        count=int(predicted.scatterer.max()) + 1,
+        span_s=max(reach_s, 1e-12),
+    )
+
+
+def _solutions(pairs: _Pairs, *, associated: bool) -> list[_Solution]:
+    """Different time offsets that the pairs support, best first."""
+    found: list[_Solution] = []
+    for start_s in np.unique(pairs.offset_s):
+        solution = _assigned(pairs, float(start_s)) if associated else _weighted(pairs, float(start_s))
+        for index, other in enumerate(found):
+            if abs(solution.offset_s - other.offset_s) < _APART * max(solution.std_s, other.std_s):
+                if solution.score > other.score:
+                    found[index] = solution
+                break
+        else:
+            found.append(solution)
+    return sorted(found, key=lambda solution: -solution.score)
+
+
+def _assigned(pairs: _Pairs, offset_s: float) -> _Solution:
+    """One-to-one assignment and weighted mean in turn, from one proposal."""
+    passive = np.arange(pairs.offset_s.shape[1])
+    score, rows, columns = -1.0, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
+    weights = np.zeros(0)
+    for _ in range(_ROUNDS):
+        gains = pairs.gains(offset_s)
+        best = np.full((pairs.count, len(passive)), -np.inf)
+        place = np.zeros((pairs.count, len(passive)), dtype=np.intp)
+        for scatterer in range(pairs.count):
+            places = np.flatnonzero(pairs.scatterer == scatterer)
+            if len(places):
+                chosen = np.argmax(gains[places], axis=0)
+                place[scatterer], best[scatterer] = places[chosen], gains[places][chosen, passive]
+        useful = np.maximum(best, 0.0)
+        owners, columns = linear_sum_assignment(useful, maximize=True)
+        matched = useful[owners, columns] > 0.0
+        owners, columns = owners[matched], columns[matched]
+        rows = place[owners, columns]
+        following = float(useful[owners, columns].sum())
+        if not len(rows):
+            break
+        weights = 1.0 / pairs.variance[rows, columns]
+        offset_s = float(weights @ pairs.offset_s[rows, columns] / weights.sum())
+        if following <= score + 1e-9:
+            break
+        score = following
+    if not len(rows):
+        return _Solution(offset_s, float(np.sqrt(pairs.variance.min())), 0.0, 0, 0.0)
+    squares = (pairs.offset_s[rows, columns] - offset_s) ** 2 * weights
+    misfit = float(squares.sum()) / max(len(rows) - 1, 1)
+    return _Solution(offset_s, 1.0 / sqrt(float(weights.sum())), score, len(rows), misfit)
+
+
+def _weighted(pairs: _Pairs, offset_s: float) -> _Solution:
+    """Mean over all pairs, each weighted by the probability that it is one scatterer, from one proposal."""
+    share = np.zeros_like(pairs.offset_s)
+    score = 0.0
+    for _ in range(_ROUNDS):
+        likelihood = np.exp(np.minimum(pairs.gains(offset_s), 300.0))
+        total = np.bincount(pairs.scatterer, likelihood.sum(axis=1), minlength=pairs.count)
+        share = likelihood / (1.0 + total[pairs.scatterer])[:, None]
+        score = float(np.log1p(total).sum())
+        weights = share / pairs.variance
+        if weights.sum() <= 0.0:
+            break
+        offset_s = float(np.sum(weights * pairs.offset_s) / weights.sum())
+    information = float(np.sum(share / pairs.variance))
+    residual = (pairs.offset_s - offset_s) / pairs.variance
+    # A pair in doubt moves the mean as it is in or out: information lost is the variance of its score.
+    doubt = float(np.sum(share * residual**2) - np.sum(_by_scatterer(pairs, share * residual) ** 2))
+    matches = float(share.sum())
+    sure = max(information - max(doubt, 0.0), 0.1 * information, 1e-300)
+    misfit = float(np.sum(share * residual**2 * pairs.variance)) / max(matches - 1.0, 1.0)
+    return _Solution(offset_s, 1.0 / sqrt(sure), score, round(matches), misfit)
+
+
+def _by_scatterer(pairs: _Pairs, values: FloatArray) -> FloatArray:
+    return np.asarray(np.bincount(pairs.scatterer, values.sum(axis=1), minlength=pairs.count))

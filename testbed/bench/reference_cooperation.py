@@ -1,0 +1,212 @@
+"""Scenario for methods 3.5: a node's echo locates scatterers, which tell the time offset of its link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.bounds.cooperation import cooperation_std_s, predicted_delay_std_s
+from dsp.bounds.link import delay_std_s
+from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.localization import Station
+from dsp.moment import Moment
+from dsp.synchronization.base import Need, Observation
+from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
+from dsp.synchronization.cooperation_paths import active_echo
+from testbed.bench.rows import BenchRow, rmse_row, share_row
+
+__all__ = ["Trial", "draw", "observation", "rows"]
+
+SUBCARRIERS = 256
+SPACING_HZ = 480e3
+SYMBOLS = 16
+SYMBOL_S = 100e-6
+ANTENNAS = 4
+SCATTERERS = 6
+CARRIER_HZ = Fraction(5_800_000_000)
+BASELINE_M = 60.0
+SNR_DB = (0.0, 10.0, 20.0, 30.0)
+"""Of one resource element and antenna, total over paths, alike for echo and link."""
+
+_LEAST_CELLS = 3.0
+"""Resolution cells between any two paths, in echo and link: the bound is that of resolved paths."""
+_RATE_HZ = Fraction(round(SUBCARRIERS * SPACING_HZ))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One draw."""
+
+    echo: ChannelState
+    """The receiver's own frames heard by itself."""
+    echo_departure: Moment
+    link: ChannelState
+    departure: Moment
+    stations: dict[str, Station]
+    to_s: float
+    cfo_hz: float
+    bound_s: float
+
+
+def draw(
+    generator: np.random.Generator,
+    snr_db: float,
+    *,
+    scatterers: int = SCATTERERS,
+    strangers: int = 0,
+    displaced_m: float = 0.0,
+) -> Trial:
+    """Nodes 60 m apart, scatterers of equal echo in a field of 100 by 100 m, line of sight as strong as each.
+
+    ``strangers`` of the scatterers are seen by the echo only; ``displaced_m`` moves every scatterer at random between
+    echo and link.
+    """
+    receiver = Station("n", np.zeros(2), float(generator.uniform(-pi, pi)))
+    transmitter = Station("m", np.array([BASELINE_M, 0.0]), 0.0)
+    places = _places(generator, receiver, transmitter, scatterers)
+    from_receiver = places - receiver.position_m
+    distance_m = np.linalg.norm(from_receiver, axis=1)
+    sines = from_receiver @ receiver.axis / distance_m
+    later = places + generator.normal(size=places.shape) * displaced_m / sqrt(2.0)
+    heard_s = _bistatic_s(later, receiver, transmitter)[strangers:]
+    passive_s = np.append(heard_s, BASELINE_M / SPEED_OF_LIGHT_MPS)
+    noise = 10.0 ** (-snr_db / 10.0)
+    echo = _csi(generator, 2.0 * distance_m / SPEED_OF_LIGHT_MPS, sines, noise, clock="n")
+    to_s, cfo_hz = float(generator.uniform(-100e-9, 100e-9)), float(generator.uniform(-400.0, 400.0))
+    link = _csi(generator, passive_s, None, noise, clock="n", to_s=to_s, cfo_hz=cfo_hz)
+    return Trial(
+        echo=echo,
+        echo_departure=Moment("n", 0, 0.0, _RATE_HZ),
+        link=link,
+        departure=Moment("m", 0, 0.0, _RATE_HZ),
+        stations={"n": receiver, "m": transmitter},
+        to_s=to_s,
+        cfo_hz=cfo_hz,
+        bound_s=_bound_s(places, sines, snr_db, len(passive_s)),
+    )
+
+
+def rows(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[BenchRow]:
+    """Figures of association and of correlation for each SNR, both on the same draws."""
+    made: list[BenchRow] = []
+    for number, level_db in enumerate(snr_db):
+        generator = np.random.default_rng([seed, number])
+        results: dict[str, list[tuple[float, float, float, float]]] = {}
+        bounds = []
+        for _ in range(trials):
+            trial = draw(generator, level_db)
+            seen = observation(trial)
+            bounds.append(trial.bound_s)
+            for method in (Cooperation(), CooperationCorrelation()):
+                offset = method.estimate(seen)
+                kept = results.setdefault(method.name, [])
+                if offset.valid and offset.to_s is not None and offset.cfo_hz is not None and offset.to_std_s:
+                    error_s = offset.to_s - trial.to_s
+                    kept.append((error_s, trial.bound_s, offset.to_std_s, offset.cfo_hz - trial.cfo_hz))
+        for name, kept in results.items():
+            made += _figures(name, np.array(kept).reshape(-1, 4), trials, level_db)
+    return made
+
+
+def observation(trial: Trial) -> Observation:
+    """What either method receives."""
+    spacing_m = 0.5 * SPEED_OF_LIGHT_MPS / float(CARRIER_HZ)
+    echo = active_echo(trial.echo, trial.echo_departure, spacing_m=spacing_m, least_delay_s=20e-9)
+    extras: dict[str, Any] = {Need.ACTIVE_ECHO: echo, Need.KNOWN_POSITIONS: trial.stations}
+    return Observation(trial.link, trial.departure, extras=extras)
+
+
+def _figures(name: str, kept: FloatArray, trials: int, snr_db: float) -> list[BenchRow]:
+    errors, bounds, stated, cfo = kept.T
+    bound = float(np.sqrt(np.mean(bounds**2))) if len(bounds) else 1.0
+    cfo_bound = sqrt(6.0 / ((2.0 * pi * SYMBOL_S) ** 2 * 10.0 ** (snr_db / 10.0) * SUBCARRIERS * SYMBOLS * 255.0))
+    made = [
+        rmse_row("cooperation", name, "to_rmse", "s", list(errors), bound),
+        rmse_row("cooperation", name, "to_rmse_by_own_bound", "1", list(errors / bounds), 1.0),
+        rmse_row("cooperation", name, "to_nees_root", "1", list(errors / stated), 1.0),
+        rmse_row("cooperation", name, "cfo_rmse", "Hz", list(cfo), cfo_bound),
+        share_row("cooperation", name, "valid_share", len(errors), trials, 0.98),
+        share_row("cooperation", name, "outlier_rate", int(np.sum(np.abs(errors) > 6.0 * stated)), trials, 0.01),
+    ]
+    for row in made:
+        row.parameters = {"snr_db": snr_db}
+    return made
+
+
+def _places(generator: np.random.Generator, receiver: Station, transmitter: Station, count: int) -> FloatArray:
+    """Scatterers whose paths all stand apart in echo and link, none near a node or along the array."""
+    cell_s = _LEAST_CELLS / (SUBCARRIERS * SPACING_HZ)
+    while True:
+        places = np.zeros((0, 2))
+        link_s, echo_s = np.array([BASELINE_M / SPEED_OF_LIGHT_MPS]), np.zeros(0)
+        for place in generator.uniform([-20.0, -50.0], [80.0, 50.0], (30 * count, 2)):
+            distances = [float(np.linalg.norm(place - node.position_m)) for node in (receiver, transmitter)]
+            sine = float((place - receiver.position_m) @ receiver.axis) / distances[0]
+            there_s, back_s = sum(distances) / SPEED_OF_LIGHT_MPS, 2.0 * distances[0] / SPEED_OF_LIGHT_MPS
+            apart = np.append(np.abs(link_s - there_s), np.abs(echo_s - back_s))
+            if min(distances) > 8.0 and abs(sine) < 0.9 and float(apart.min()) > cell_s:
+                places = np.vstack([places, place])
+                link_s, echo_s = np.append(link_s, there_s), np.append(echo_s, back_s)
+            if len(places) == count:
+                return places
+
+
+def _bistatic_s(places: FloatArray, receiver: Station, transmitter: Station) -> FloatArray:
+    legs = sum(np.linalg.norm(places - node.position_m, axis=1) for node in (receiver, transmitter))
+    return np.asarray(legs / SPEED_OF_LIGHT_MPS)
+
+
+def _bound_s(places: FloatArray, sines: FloatArray, snr_db: float, passive_paths: int) -> float:
+    """Bound of methods 3.5, resolved paths of equal power."""
+    snr = 10.0 ** (snr_db / 10.0)
+    unit_active = -places / np.linalg.norm(places, axis=1)[:, None]
+    towards = np.array([BASELINE_M, 0.0]) - places
+    cosine = np.sum(unit_active * towards, axis=1) / np.linalg.norm(towards, axis=1)
+    echo_snr = snr / len(places) * ANTENNAS
+    active_std_s = delay_std_s(SUBCARRIERS, SPACING_HZ, SYMBOLS, echo_snr)
+    aperture = float(np.sum((np.arange(ANTENNAS) - 0.5 * (ANTENNAS - 1)) ** 2))
+    information = 2.0 * snr / len(places) * SUBCARRIERS * SYMBOLS * pi**2 * aperture
+    angle_std_rad = 1.0 / (sqrt(information) * np.sqrt(1.0 - sines**2))
+    distance_m = np.linalg.norm(places, axis=1)
+    predicted_s = predicted_delay_std_s(np.arccos(np.clip(cosine, -1, 1)), distance_m, active_std_s, angle_std_rad)
+    passive_s = delay_std_s(SUBCARRIERS, SPACING_HZ, SYMBOLS, snr / passive_paths)
+    return cooperation_std_s(np.full(len(places), passive_s), predicted_s)
+
+
+def _csi(
+    generator: np.random.Generator,
+    delays_s: FloatArray,
+    sines: FloatArray | None,
+    noise: float,
+    *,
+    clock: str,
+    to_s: float = 0.0,
+    cfo_hz: float = 0.0,
+) -> ChannelState:
+    """Static paths of equal power, total one, on one antenna or on the array; offsets hold at the slot's middle."""
+    f = (np.arange(SUBCARRIERS) - (SUBCARRIERS - 1) / 2) * SPACING_HZ
+    t = (np.arange(SYMBOLS) - (SYMBOLS - 1) / 2) * SYMBOL_S
+    gains = np.exp(2j * pi * generator.uniform(size=len(delays_s))) / sqrt(len(delays_s))
+    antennas = np.arange(1 if sines is None else ANTENNAS)
+    array = np.exp(1j * pi * np.outer(antennas, np.zeros(len(delays_s)) if sines is None else sines))
+    static = np.einsum("u,au,ku->ak", gains, array, np.exp(-2j * pi * np.outer(f, delays_s)))
+    turn = np.exp(2j * pi * (np.outer(t * cfo_hz, 1.0 + f / float(CARRIER_HZ)) - to_s * f))
+    values: ComplexArray = static[:, None, :] * turn
+    scatter = generator.normal(size=(*values.shape, 2), scale=sqrt(0.5 * noise)).view(np.complex128)[..., 0]
+    return ChannelState(
+        values=values + scatter,
+        weights=np.ones(values.shape[1:]),
+        subcarrier_hz=f,
+        symbol_s=t,
+        reference=Moment(clock, 0, 0.0, _RATE_HZ),
+        cfo_reference_hz=0.0,
+        carrier_hz=CARRIER_HZ,
+        noise=np.full(len(antennas), noise),
+        frame_of_symbol=np.zeros(SYMBOLS, dtype=np.intp),
+    )
