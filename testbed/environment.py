@@ -11,7 +11,7 @@ from testbed.scenario import Scenario
 
 __all__ = ["environment", "versions"]
 
-_PACKAGES = ("isac-testbed", "numpy", "scipy", "numba", "ldpc")
+_PACKAGES = ("isac-testbed", "numpy", "scipy", "numba")
 
 
 def versions() -> dict[str, Any]:

@@ -16,8 +16,6 @@ from testbed.capture import Capture
 __all__ = ["Slot", "baseband", "find_slots", "from_first_frame"]
 
 _BLOCK = 1024
-_START_TOLERANCE_SAMPLES = 8
-"""How far a frame may stand from its slot's raster: sub-sample noise plus a strongest path that changes."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,8 @@ def find_slots(
     """Slots heard in a capture, by transmitter.
 
     Each stretch without loss is searched by itself; the frames of one transmitter that stand on one raster of its
-    frame period, and agree best in number and strength, are its slot.
+    frame period, and agree best in number and strength, are its slot. A frame may be off the raster by half a prefix,
+    because in fading its first path may be another one's second.
     """
     origin = capture.stretches[0].first_tick
     bounds = [(s.first_tick - origin, s.first_tick - origin + s.samples) for s in capture.stretches]
@@ -131,7 +130,7 @@ def _slot(
         raster = []
         for start, detection in found:
             frame = round((start - anchor) / period)
-            if 0 <= frame < frames_per_slot and abs(start - anchor - frame * period) < _START_TOLERANCE_SAMPLES:
+            if 0 <= frame < frames_per_slot and abs(start - anchor - frame * period) < 0.5 * waveform.cp_samples:
                 raster.append((frame, start, detection))
         total = sum(detection.metric for _, _, detection in raster)
         if total > strength:
