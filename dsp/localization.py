@@ -1,4 +1,4 @@
-"""Positions of targets from the bistatic delays and angles of all links, by maximum likelihood."""
+"""Positions of targets from the bistatic delays, Dopplers and angles of all links, by maximum likelihood."""
 
 from __future__ import annotations
 
@@ -7,70 +7,35 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dsp import SPEED_OF_LIGHT_MPS
-from dsp.bounds.localization import delay_gradient, position_information, sine_gradient
 from dsp.channel import FloatArray
+from dsp.target_model import VELOCITY_STD_MPS, LinkMeasurement, Station, TargetModel
 
-__all__ = ["LinkMeasurement", "Position", "Station", "associate", "locate"]
+__all__ = ["LinkMeasurement", "Position", "Station", "associate", "averaged", "locate"]
 
 _GATE = 13.8
 """Squared normalised distance below which two hypotheses agree: 99.9 % of a chi-square with two degrees."""
-_ELLIPSE_STARTS = 72
-_SHELL_STARTS = 12
-"""Best of the points on an ellipsoid from which the search in three dimensions starts."""
 _MIN_SEPARATION_M = 1e-3
 _CURVED = 4.0
 """Margin of the linear gate before the exact one."""
 
 
 @dataclass(frozen=True)
-class Station:
-    """A node as geometry."""
-
-    name: str
-    position_m: FloatArray
-    """Shape (2,) or (3,)."""
-    heading_rad: float
-    """Direction of the array's broadside, counter-clockwise from +x."""
-
-    @property
-    def axis(self) -> FloatArray:
-        """Unit vector along the array, towards heading's left; level."""
-        left = np.array([-np.sin(self.heading_rad), np.cos(self.heading_rad)])
-        return left if self.position_m.size == 2 else np.append(left, 0.0)
-
-
-@dataclass(frozen=True)
-class LinkMeasurement:
-    """One detection on one link."""
-
-    receiver: str
-    transmitter: str
-    delay_s: float
-    """Absolute bistatic delay, target's whole path."""
-    delay_std_s: float
-    """Including what the clock offset adds."""
-    sines: tuple[float, ...] = ()
-    """Sine of the bearing at the receiver with its grating repetitions; empty without an array. Front and back have
-    one sine: the mirror needs no choice here."""
-    sine_std: float = 0.0
-    doppler_hz: float | None = None
-    doppler_std_hz: float | None = None
-    """Used only to match the two directions of one pair, which see one Doppler."""
-
-
-@dataclass(frozen=True)
 class Position:
-    """One target."""
+    """One target at the common instant."""
 
     position_m: FloatArray
     """Shape (2,), or (3,) where the nodes' heights differ."""
     covariance_m2: FloatArray
-    """Inverse Fisher information."""
+    """Inverse Fisher information, the velocity unknown; widened where two motions fit and differ in the position."""
+    velocity_mps: FloatArray
+    """Same shape; drawn to zero by its prior where the measurements leave it open."""
+    velocity_covariance: FloatArray
+    """m²/s²; of the prior's size in directions that no measurement sees."""
     chi2: float
     """Squared normalised residuals at the position."""
     degrees: int
-    """Measurements less dimensions: what ``chi2`` should be near."""
+    """Measurements less what they determine, the velocity's directions counted by the information they have beyond
+    the prior's: what ``chi2`` should be near."""
     alternatives_m: tuple[FloatArray, ...]
     """Other positions that the measurements do not exclude (99.9 %)."""
     members: tuple[int, ...]
@@ -82,17 +47,35 @@ class Position:
         return bool(self.alternatives_m)
 
 
-def locate(measurements: Sequence[LinkMeasurement], stations: Mapping[str, Station]) -> Position | None:
-    """Position of one target from all its measurements, by maximum likelihood.
+@dataclass(frozen=True)
+class _Minimum:
+    """A state that the measurements bear out."""
 
-    Every delay is an ellipse about its two nodes and every sine a pair of rays, front and back, from its
-    receiver. Each crossing of a ray with its own link's ellipse, and points along the narrowest ellipse, start a
-    Gauss–Newton search with Levenberg's damping over all measurements; distinct minima that no other beats by
-    more than the 99.9 % gate are kept, the best as the position, the rest as alternatives.
+    cost: float
+    state: FloatArray
+    covariance: FloatArray
+
+    def position(self, dimension: int) -> tuple[FloatArray, FloatArray]:
+        """Place and its covariance."""
+        return self.state[:dimension], self.covariance[:dimension, :dimension]
+
+
+def locate(measurements: Sequence[LinkMeasurement], stations: Mapping[str, Station]) -> Position | None:
+    """Position and velocity of one target from all its measurements, by maximum likelihood.
+
+    At a link's time the target is at position + velocity·time. Every delay is then an ellipse about its two nodes,
+    every sine a pair of rays, front and back, from its receiver, and every Doppler the velocity along its ellipse's
+    normal; the velocity has a Gaussian prior of 30 m/s about zero for each component. Each crossing of a ray with
+    its own link's ellipse, and points along the narrowest ellipse where there are no rays, start a damped
+    Gauss–Newton search over all measurements, with the velocity that the Dopplers give and, where they leave it
+    open, fast ones either way. Distinct minima that no other beats by more than the 99.9 % gate are kept, the best
+    as the position, the rest as alternatives; minima that differ in the motion alone, or in the position by no more
+    than its deviation, count as one.
 
     Parameters
     ----------
     measurements : sequence of LinkMeasurement
+        At most one clock offset's error for each pair of nodes: all of one round.
     stations : mapping from node name to Station
 
     Returns
@@ -104,41 +87,68 @@ def locate(measurements: Sequence[LinkMeasurement], stations: Mapping[str, Stati
     Raises
     ------
     ValueError
-        If a measurement names an unknown node or has no positive deviation.
+        If a measurement names an unknown node, has no positive deviation, or a Doppler without its carrier.
 
-    Source: survey section IV (ToF ellipses and AoA); numerics ours.
+    Source: survey section IV (ToF ellipses and AoA); joint velocity and numerics ours, docs/methods/localization.md.
     """
-    problem = _Problem(measurements, stations)
-    if problem.count < problem.dimension:
+    model = TargetModel(measurements, stations)
+    if model.count < model.dimension:
         return None
-    minima: list[tuple[float, FloatArray]] = []
-    for start in problem.starts():
-        cost, point = problem.minimise(start)
-        information = problem.information(point)
-        for index, (other_cost, other) in enumerate(minima):
-            difference = point - other
-            near = float(difference @ information @ difference) < 1.0
-            if near or float(np.linalg.norm(difference)) < _MIN_SEPARATION_M:
-                if cost < other_cost:
-                    minima[index] = (cost, point)
-                break
-        else:
-            minima.append((cost, point))
-    minima.sort(key=lambda pair: pair[0])
+    minima = _minima(model)
     if not minima:
         return None
-    cost, point = minima[0]
-    information = problem.information(point)
-    eigenvalues = np.linalg.eigvalsh(information)
-    if eigenvalues[0] <= 1e-12 * eigenvalues[-1] or not np.all(np.isfinite(eigenvalues)):
+    dimension = model.dimension
+    best = minima[0]
+    place, covariance = best.position(dimension)
+    spread = np.linalg.eigvalsh(covariance)
+    if not np.all(np.isfinite(spread)) or spread[0] <= 1e-12 * spread[-1]:
         return None
+    others: list[FloatArray] = []
+    total, weights = best.covariance, 1.0
+    for other in minima[1:]:
+        if other.cost - best.cost >= _GATE:
+            continue
+        where, its_covariance = other.position(dimension)
+        apart = where - place
+        if _near(apart, covariance + its_covariance, _GATE):
+            # two motions, one place within what either claims: the mixture's second moment about the better
+            weight = float(np.exp(-0.5 * (other.cost - best.cost)))
+            difference = other.state - best.state
+            total = total + weight * (other.covariance + np.outer(difference, difference))
+            weights += weight
+        else:
+            others.append(where)
+    total = total / weights
+    determined = dimension - float(np.trace(best.covariance[dimension:, dimension:])) / VELOCITY_STD_MPS**2
     return Position(
-        position_m=point,
-        covariance_m2=np.linalg.inv(information),
-        chi2=cost,
-        degrees=problem.count - problem.dimension,
-        alternatives_m=tuple(other for other_cost, other in minima[1:] if other_cost - cost < _GATE),
+        position_m=place,
+        covariance_m2=total[:dimension, :dimension],
+        velocity_mps=best.state[dimension:],
+        velocity_covariance=total[dimension:, dimension:],
+        chi2=best.cost,
+        degrees=round(model.total - dimension - determined),
+        alternatives_m=tuple(others),
         members=tuple(range(len(measurements))),
+    )
+
+
+def averaged(positions: Sequence[Position]) -> tuple[FloatArray, FloatArray]:
+    """Mean of positions that nodes found each alone, and its covariance as if their errors were independent.
+
+    Decentralised fusion: what a clock's offset adds to several nodes' delays with opposite signs is in each position
+    already, and does not cancel here as it does in `locate` with all links.
+
+    Raises
+    ------
+    ValueError
+        If there is no position.
+    """
+    if not positions:
+        raise ValueError("there is no position to average")
+    number = len(positions)
+    return (
+        np.mean([one.position_m for one in positions], axis=0),
+        np.sum([one.covariance_m2 for one in positions], axis=0) / number**2,
     )
 
 
@@ -150,8 +160,7 @@ def associate(
     Every single measurement that locates by itself (delay with angle), and every pair across links, proposes
     positions; each other link adds the detection nearest to the proposal if its normalised distance passes the
     chi-square gate; the joint solution must pass the gate too. The proposal supported by the most links wins, then
-    the one with the smallest chi-square; its detections are taken out and the search repeats. Detections of the two
-    directions of one pair are matched only if their Dopplers agree.
+    the one with the smallest chi-square; its detections are taken out and the search repeats.
 
     Parameters
     ----------
@@ -182,12 +191,59 @@ def associate(
     return targets
 
 
+def _minima(model: TargetModel) -> list[_Minimum]:
+    """Distinct minima that the measurements bear out, best first: of the places first, then of motions across."""
+    minima: list[_Minimum] = []
+    for place in model.starts():
+        _add(minima, model, model.at_rest(place))
+    for found in tuple(minima):
+        # however poor: it may be the ridge between two motions that fit
+        for start in model.across(found.state):
+            _add(minima, model, start)
+    return sorted(minima, key=lambda one: one.cost)
+
+
+def _add(minima: list[_Minimum], model: TargetModel, start: FloatArray) -> None:
+    """Put the minimum reached from ``start`` among ``minima``, unless it is there."""
+    cost, state = model.minimise(start)
+    information = model.information(state)
+    for index, other in enumerate(minima):
+        difference = state - other.state
+        same = float(difference @ information @ difference) < 1.0
+        if same or float(np.linalg.norm(difference)) < _MIN_SEPARATION_M:
+            if cost < other.cost:
+                minima[index] = _Minimum(cost, state, _covariance(information, model.dimension))
+            return
+    minima.append(_Minimum(cost, state, _covariance(information, model.dimension)))
+
+
+def _covariance(information: FloatArray, dimension: int) -> FloatArray:
+    """Inverse information of the state; infinite where the position is not determined."""
+    eigenvalues = np.linalg.eigvalsh(_of_position(information, dimension))
+    if not np.all(np.isfinite(eigenvalues)) or eigenvalues[0] <= 1e-12 * eigenvalues[-1]:
+        return np.full_like(information, np.inf)
+    return np.linalg.inv(information)
+
+
+def _of_position(information: FloatArray, dimension: int) -> FloatArray:
+    """Information of the position, the velocity unknown: Schur complement of the state's."""
+    cross = information[:dimension, dimension:]
+    of_velocity = information[dimension:, dimension:]
+    return np.asarray(information[:dimension, :dimension] - cross @ np.linalg.solve(of_velocity, cross.T))
+
+
+def _near(difference: FloatArray, covariance: FloatArray, gate: float) -> bool:
+    if float(np.linalg.norm(difference)) < _MIN_SEPARATION_M:
+        return True
+    return bool(np.all(np.isfinite(covariance))) and float(difference @ np.linalg.solve(covariance, difference)) < gate
+
+
 @dataclass(frozen=True)
 class _Hypothesis:
-    """Detections that one position explains."""
+    """Detections that one state explains."""
 
     members: tuple[int, ...]
-    point: FloatArray
+    state: FloatArray
     chi2: float
 
 
@@ -212,19 +268,6 @@ def _link(measurement: LinkMeasurement) -> tuple[str, str]:
     return measurement.receiver, measurement.transmitter
 
 
-def _agree(first: LinkMeasurement, second: LinkMeasurement, gate: float) -> bool:
-    """Whether two detections of the two directions of one pair may be one target."""
-    if _pair(first) != _pair(second):
-        return True
-    delay = (first.delay_s - second.delay_s) ** 2 / (first.delay_std_s**2 + second.delay_std_s**2)
-    if delay > gate:
-        return False
-    if first.doppler_hz is None or second.doppler_hz is None or not first.doppler_std_hz or not second.doppler_std_hz:
-        return True
-    doppler = (first.doppler_hz - second.doppler_hz) ** 2 / (first.doppler_std_hz**2 + second.doppler_std_hz**2)
-    return doppler < gate
-
-
 def _grown(
     measurements: Sequence[LinkMeasurement],
     members: tuple[int, ...],
@@ -232,17 +275,22 @@ def _grown(
     stations: Mapping[str, Station],
     false_rejection: float,
 ) -> list[_Hypothesis]:
-    """Every position a proposal allows, each with the nearest fitting detection of the other links added in turn."""
+    """Every state a proposal allows, each with the nearest fitting detection of the other links added in turn."""
     from scipy.special import chdtri
 
-    gates = [float(chdtri(float(degrees), false_rejection)) for degrees in (1, 2)]
-    solution = locate([measurements[index] for index in members], stations)
-    if solution is None or (solution.degrees > 0 and solution.chi2 > float(chdtri(solution.degrees, false_rejection))):
+    gates = [float(chdtri(float(degrees), false_rejection)) for degrees in (1, 2, 3)]
+    model = TargetModel([measurements[index] for index in members], stations)
+    if model.count < model.dimension:
         return []
+    minima = _minima(model)
     found = []
-    for start in (solution.position_m, *solution.alternatives_m):
-        problem = _Problem([measurements[index] for index in members], stations)
-        grown = _Hypothesis(members, start, problem.cost(start))
+    for minimum in minima:
+        spare = model.count - model.dimension
+        if minimum.cost - minima[0].cost >= _GATE or not np.all(np.isfinite(minimum.covariance)):
+            continue
+        if spare > 0 and minimum.cost > float(chdtri(float(spare), false_rejection)):
+            continue
+        grown = _Hypothesis(members, minimum.state, minimum.cost)
         while True:
             following = _joined(measurements, grown, left, stations, gates)
             if following is None:
@@ -262,155 +310,21 @@ def _joined(
     """Hypothesis with the detection added that fits best; None if none of another link fits."""
     links = {_link(measurements[index]) for index in grown.members}
     chosen = [measurements[index] for index in grown.members]
-    covariance = np.linalg.pinv(_Problem(chosen, stations).information(grown.point))
+    covariance = np.linalg.pinv(TargetModel(chosen, stations).information(grown.state), hermitian=True)
     best: _Hypothesis | None = None
     for index in left:
         candidate = measurements[index]
-        if _link(candidate) in links or not all(_agree(candidate, one, gates[0]) for one in chosen):
+        if _link(candidate) in links:
             continue
-        gate = gates[1] if candidate.sines else gates[0]
+        alone = TargetModel([candidate], stations)
+        gate = gates[alone.total - 1]
+        span_s = max(abs(candidate.time_s - one.time_s) for one in chosen)
         # the linear prediction turns most away; it is generous, since rays and ellipses are curved
-        if _Problem([candidate], stations).innovation(grown.point, covariance) > _CURVED * gate:
+        if alone.innovation(grown.state, covariance, span_s) > _CURVED * gate:
             continue
-        cost, point = _Problem([*chosen, candidate], stations).minimise(grown.point)
+        model = TargetModel([*chosen, candidate], stations)
+        starts = [grown.state, *model.across(grown.state)]
+        cost, state = min(map(model.minimise, starts), key=lambda pair: pair[0])
         if cost - grown.chi2 < gate and (best is None or cost < best.chi2):
-            best = _Hypothesis((*grown.members, index), point, cost)
+            best = _Hypothesis((*grown.members, index), state, cost)
     return best
-
-
-class _Problem:
-    """Residuals and gradients of one target's measurements."""
-
-    def __init__(self, measurements: Sequence[LinkMeasurement], stations: Mapping[str, Station]) -> None:
-        for measurement in measurements:
-            for name in (measurement.receiver, measurement.transmitter):
-                if name not in stations:
-                    raise ValueError(f"measurement names node {name!r}, which has no position")
-            if measurement.delay_std_s <= 0 or (measurement.sines and measurement.sine_std <= 0):
-                raise ValueError("a measurement has no positive deviation")
-        self._measurements = measurements
-        heights = [float(station.position_m[2]) for station in stations.values() if station.position_m.size == 3]
-        level = len(heights) < len(stations) or float(np.ptp(heights)) < 1e-6
-        self.dimension = 2 if level else 3
-        self._places = {name: station.position_m[: self.dimension] for name, station in stations.items()}
-        self._axes = {name: station.axis[: self.dimension] for name, station in stations.items()}
-        self.count = len(measurements) + sum(1 for measurement in measurements if measurement.sines)
-
-    def _residuals(self, point: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Residuals, gradients of the predictions, deviations."""
-        residuals: list[float] = []
-        gradients: list[FloatArray] = []
-        deviations: list[float] = []
-        for one in self._measurements:
-            receiver, transmitter = self._places[one.receiver], self._places[one.transmitter]
-            path = float(np.linalg.norm(point - receiver) + np.linalg.norm(point - transmitter))
-            residuals.append(one.delay_s - path / SPEED_OF_LIGHT_MPS)
-            gradients.append(delay_gradient(point, transmitter, receiver))
-            deviations.append(one.delay_std_s)
-            if one.sines:
-                axis = self._axes[one.receiver]
-                difference = point - receiver
-                sine = float(axis @ difference) / float(np.linalg.norm(difference))
-                # of the grating repetitions the one nearest to the hypothesis
-                residuals.append(min((value - sine for value in one.sines), key=abs))
-                gradients.append(sine_gradient(point, receiver, axis))
-                deviations.append(one.sine_std)
-        return np.array(residuals), np.array(gradients), np.array(deviations)
-
-    def information(self, point: FloatArray) -> FloatArray:
-        """Fisher information of the position."""
-        _, gradients, deviations = self._residuals(point)
-        return position_information(gradients, deviations)
-
-    def cost(self, point: FloatArray) -> float:
-        """Chi-square of the measurements at ``point``."""
-        residuals, _, deviations = self._residuals(point)
-        return float(np.sum((residuals / deviations) ** 2))
-
-    def innovation(self, point: FloatArray, covariance: FloatArray) -> float:
-        """Squared normalised distance of the measurements from a position known with ``covariance``."""
-        residuals, gradients, deviations = self._residuals(point)
-        # scaled first: delays of 1e-9 s beside sines would leave the matrix singular in double precision
-        scaled = gradients / deviations[:, None]
-        spread = scaled @ covariance @ scaled.T + np.eye(len(residuals))
-        normalised = residuals / deviations
-        return float(normalised @ np.linalg.solve(spread, normalised))
-
-    def minimise(self, start: FloatArray) -> tuple[float, FloatArray]:
-        """Cost (chi-square) and place of the minimum reached from ``start``."""
-        point = np.array(start, dtype=np.float64)
-        residuals, gradients, deviations = self._residuals(point)
-        cost = float(np.sum((residuals / deviations) ** 2))
-        damping = 1e-3
-        for _ in range(60):
-            scaled = gradients / deviations[:, None]
-            information = scaled.T @ scaled
-            gradient = scaled.T @ (residuals / deviations)
-            damped = information + damping * float(np.trace(information)) / self.dimension * np.eye(self.dimension)
-            step = np.linalg.solve(damped, gradient)
-            trial = point + step
-            following = self._residuals(trial)
-            trial_cost = float(np.sum((following[0] / following[2]) ** 2))
-            if trial_cost > cost:
-                damping *= 8.0
-                if damping > 1e9:
-                    break
-                continue
-            settled = cost - trial_cost < 1e-9 and float(step @ information @ step) < 1e-8
-            point, cost = trial, trial_cost
-            residuals, gradients, deviations = following
-            damping = max(damping / 8.0, 1e-12)
-            if settled:
-                break
-        return cost, point
-
-    def starts(self) -> list[FloatArray]:
-        """Crossings of every ray with its link's ellipse; points along the most accurate ellipse."""
-        found = [point for one in self._measurements for point in self._crossings(one)]
-        sharpest = min(self._measurements, key=lambda one: one.delay_std_s)
-        if not any(one.sines for one in self._measurements) or self.dimension == 3:
-            directions = self._directions(_ELLIPSE_STARTS)
-            ring = [point for point in (self._on_ellipse(sharpest, way) for way in directions) if point is not None]
-            costs = np.array([self.cost(point) for point in ring])
-            if self.dimension == 2:
-                chosen = np.flatnonzero((costs <= np.roll(costs, 1)) & (costs < np.roll(costs, -1)))
-            else:
-                chosen = np.argsort(costs)[:_SHELL_STARTS]
-            found += [ring[index] for index in chosen]
-        return found
-
-    def _directions(self, number: int) -> list[FloatArray]:
-        turn = 2.0 * np.pi * (np.arange(number) + 0.5) / number
-        if self.dimension == 2:
-            return [np.array([np.cos(angle), np.sin(angle)]) for angle in turn]
-        heights = (-0.7, -0.3, 0.0, 0.3, 0.7)
-        return [
-            np.array([np.cos(angle) * np.sqrt(1 - height**2), np.sin(angle) * np.sqrt(1 - height**2), height])
-            for angle in turn[::6]
-            for height in heights
-        ]
-
-    def _crossings(self, one: LinkMeasurement) -> list[FloatArray]:
-        if not one.sines:
-            return []
-        axis = self._axes[one.receiver]
-        broadside = np.array([axis[1], -axis[0], *([0.0] * (self.dimension - 2))])
-        points = []
-        for value in one.sines:
-            sine = float(np.clip(value, -1.0, 1.0))
-            for side in (1.0, -1.0):
-                way = sine * axis + side * np.sqrt(1.0 - sine**2) * broadside
-                point = self._on_ellipse(one, way)
-                if point is not None:
-                    points.append(point)
-        return points
-
-    def _on_ellipse(self, one: LinkMeasurement, way: FloatArray) -> FloatArray | None:
-        """Point of a link's ellipse in the direction ``way`` from its receiver."""
-        receiver = self._places[one.receiver]
-        baseline = self._places[one.transmitter] - receiver
-        length = float(np.linalg.norm(baseline))
-        # a delay that noise has put below the baseline's: the narrowest ellipse that is left
-        total = max(one.delay_s * SPEED_OF_LIGHT_MPS, length * (1.0 + 1e-6) + 1e-6)
-        denominator = 2.0 * (total - float(baseline @ way))
-        return receiver + way * ((total**2 - length**2) / denominator) if denominator > 0 else None

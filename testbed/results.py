@@ -126,6 +126,8 @@ class PositionRow(msgspec.Struct, kw_only=True):
     target: str | None = None
     position_m: list[float] | None = None
     covariance_m2: list[list[float]] | None = None
+    velocity_mps: list[float] | None = None
+    """Estimated with the position; drawn to zero where the links leave it open."""
     error_m: float | None = None
     """Distance to the truth, where known."""
     reason: str = ""

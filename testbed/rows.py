@@ -20,7 +20,7 @@ from testbed.pairs import Heard
 from testbed.results import DetectionRow, Epoch, EventRow, LinkRow, PayloadRow, PositionRow
 from testbed.scenario import Scenario
 from testbed.target_truth import TargetsSeen
-from testbed.targets import Echoes, absolute_origin_s, mirror_resolved, positions, station
+from testbed.targets import Echoes, absolute_origin_s, mirror_resolved, positions, slot_times, station
 from testbed.truth import ClockTruth, carrier_offset, time_offset
 
 __all__ = ["Offsets", "baseline", "clocks", "event", "events", "link", "payload", "targets", "unheard"]
@@ -168,9 +168,9 @@ def targets(
             detections += _detections(index, name, seen, "line-of-sight", -sight.delay_s, sight.std_s, truth)
     if not any(origin is not None for origin in origins):
         return detections, []
-    ages_s = _ages(found, offsets, name)
-    located = positions(found, origins, deviations, ages_s, scenario)
-    stations = {node.name: station(node) for node in scenario.node}
+    times_s, instant = slot_times(found, offsets, name)
+    located = positions(found, origins, deviations, times_s, scenario)
+    stations = {node.name: station(node, scenario.waveform.carrier_hz) for node in scenario.node}
     rows: list[PositionRow] = []
     for target in located:
         where = target.position.position_m
@@ -187,7 +187,7 @@ def targets(
             )
             row.angle_rad = mirror_resolved(angle, stations[row.receiver], where)
             row.mirror_angle_rad = None
-        target_name, error_m = truth.nearest(where, target.position.covariance_m2)
+        target_name, error_m = truth.nearest(where, target.position.covariance_m2, instant)
         rows.append(
             PositionRow(
                 round=index,
@@ -196,6 +196,7 @@ def targets(
                 target=target_name,
                 position_m=[float(x) for x in where],
                 covariance_m2=[[float(x) for x in line] for line in target.position.covariance_m2],
+                velocity_mps=[float(x) for x in target.position.velocity_mps],
                 error_m=error_m,
                 reason="another position fits as well" if target.position.ambiguous else "",
             )
@@ -229,21 +230,3 @@ def _detections(
             )
         )
     return rows
-
-
-def _ages(found: Sequence[Echoes], offsets: Offsets, name: str) -> list[float]:
-    """Time of each link's slot against their mean, on the clock of the first link's receiver."""
-    home = found[0].heard.receiver.name
-    times = []
-    for seen in found:
-        elapsed_s = seen.middle.seconds_since(found[0].middle)
-        if seen.heard.receiver.name != home:
-            offset = offsets.get((seen.heard.receiver.name, home, name))
-            if offset is None or offset.to_s is None or offset.cfo_hz is None:
-                times.append(0.0)
-                continue
-            age_s = seen.middle.seconds_since(offset.epoch)
-            elapsed_s -= offset.to_s - offset.cfo_hz / float(seen.heard.csi.carrier_hz) * age_s
-        times.append(elapsed_s)
-    middle = float(np.mean(times))
-    return [one - middle for one in times]

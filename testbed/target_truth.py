@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import radians
 
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
+from dsp.moment import Moment
 from testbed.results import TargetTruth
-from testbed.scenario import Node, Reflector, Scenario
-from testbed.targets import Echoes
+from testbed.scenario import Reflector, Scenario
+from testbed.targets import Echoes, antenna_m, array_centre_m
 from testbed.truth import ClockTruth
 
-__all__ = ["TargetsSeen", "antenna_m", "targets_seen"]
+__all__ = ["TargetsSeen", "targets_seen"]
 
 _GATE_CELLS = 1.0
 """A detection is a target's if it lies within this many resolution cells of it in delay and Doppler."""
@@ -29,8 +29,8 @@ class TargetsSeen:
 
     rows: tuple[TargetTruth, ...] = ()
     """One for each mover and link, at the link's own slot."""
-    at_middle: dict[str, FloatArray] = field(default_factory=dict)
-    """Position of each mover at the mean of the slots' times."""
+    movers: dict[str, Reflector] = field(default_factory=dict)
+    clocks: Mapping[str, ClockTruth] = field(default_factory=dict)
     line_of_sight_s: dict[tuple[str, str], float] = field(default_factory=dict)
     cell_s: float = 0.0
     cell_hz: float = 0.0
@@ -50,33 +50,21 @@ class TargetsSeen:
                 best = (apart, row.name)
         return None if best is None else best[1]
 
-    def nearest(self, position_m: FloatArray, covariance_m2: FloatArray) -> tuple[str | None, float | None]:
-        """Mover whose position this may be, and the distance to it."""
+    def nearest(
+        self, position_m: FloatArray, covariance_m2: FloatArray, instant: Moment
+    ) -> tuple[str | None, float | None]:
+        """Mover whose position at ``instant`` this may be, and the distance to it."""
         best: tuple[float, str] | None = None
+        if instant.clock not in self.clocks:
+            return None, None
+        when = self.clocks[instant.clock].true_time_of(instant)
         reach = max(_GATE_M, _GATE_DEVIATIONS * float(np.sqrt(np.trace(covariance_m2))))
-        for name, true_m in self.at_middle.items():
-            distance = float(np.linalg.norm(position_m - true_m[: position_m.size]))
+        for name, mover in self.movers.items():
+            true_m, _ = _state(mover, when.whole_s + when.fraction_s, position_m.size)
+            distance = float(np.linalg.norm(position_m - true_m))
             if distance < reach and (best is None or distance < best[0]):
                 best = (distance, name)
         return (None, None) if best is None else (best[1], best[0])
-
-
-def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
-    """Where the first antenna is that transmits, or receives."""
-    offset = node.tx_offset_m if transmits else node.rx_offset_m
-    here = np.array(node.position_m, dtype=float)
-    if node.port == "shared":
-        return here
-    heading = radians(node.heading_deg)
-    forward, left = offset[0], offset[1]
-    turned = np.array(
-        [
-            np.cos(heading) * forward - np.sin(heading) * left,
-            np.sin(heading) * forward + np.cos(heading) * left,
-            offset[2] if len(offset) > 2 else 0.0,
-        ]
-    )
-    return here + turned[: here.size]
 
 
 def targets_seen(
@@ -91,14 +79,17 @@ def targets_seen(
     known = [seen for seen in found if seen.heard.receiver.name in clocks]
     if not movers or not known:
         return TargetsSeen()
-    rows, times, sight = [], [], {}
+    rows, sight = [], {}
     for seen in known:
         receiver, transmitter = seen.heard.receiver, seen.heard.transmitter
         when = clocks[receiver.name].true_time_of(seen.middle)
         time_s = when.whole_s + when.fraction_s
-        times.append(time_s)
-        ends = (antenna_m(transmitter, transmits=True), antenna_m(receiver, transmits=False))
-        sight[receiver.name, transmitter.name] = float(np.linalg.norm(ends[0] - ends[1])) / SPEED_OF_LIGHT_MPS
+        source = antenna_m(transmitter, transmits=True)
+        ends = (source, array_centre_m(receiver, scenario.waveform.carrier_hz))
+        # the line of sight is judged at the first antenna, a mover by all of them together
+        sight[receiver.name, transmitter.name] = (
+            float(np.linalg.norm(source - antenna_m(receiver, transmits=False))) / SPEED_OF_LIGHT_MPS
+        )
         for name, mover in movers:
             place, speed = _state(mover, time_s, ends[0].size)
             ways = [place - end for end in ends]
@@ -115,11 +106,11 @@ def targets_seen(
                     position_m=[float(x) for x in place],
                 )
             )
-    middle_s = float(np.mean(times))
     found_map = known[0].sensing.search.found
     return TargetsSeen(
         rows=tuple(rows),
-        at_middle={name: _state(mover, middle_s, 3)[0] for name, mover in movers},
+        movers=dict(movers),
+        clocks=clocks,
         line_of_sight_s=sight,
         cell_s=found_map.delay_cell_s,
         cell_hz=found_map.doppler_cell_hz,

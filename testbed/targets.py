@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import atan2, hypot, radians
 
@@ -20,11 +20,18 @@ from testbed.calibration import Calibration
 from testbed.pairs import Heard
 from testbed.scenario import Node, Scenario
 
-__all__ = ["Echoes", "MovingTarget", "absolute_origin_s", "echoes", "positions", "station"]
-
-_WALKING_MPS = 1.5
-_DOPPLER_RATE_HZ_PER_S = 50.0
-"""How fast a target's Doppler may change between two slots: 2v²/(R·wavelength) for 10 m/s at 30 m and 2.4 GHz."""
+__all__ = [
+    "Echoes",
+    "MovingTarget",
+    "absolute_origin_s",
+    "antenna_m",
+    "array_centre_m",
+    "echoes",
+    "mirror_resolved",
+    "positions",
+    "slot_times",
+    "station",
+]
 
 
 @dataclass(frozen=True)
@@ -91,16 +98,89 @@ def absolute_origin_s(heard: Heard, offset: Offset, middle_s: float, calibration
     return apparent_s - time_offset_s - chains_s
 
 
-def station(node: Node) -> Station:
+def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
+    """Where the first antenna is that transmits, or receives."""
+    offset = node.tx_offset_m if transmits else node.rx_offset_m
+    here = np.array(node.position_m, dtype=float)
+    if node.port == "shared":
+        return here
+    heading = radians(node.heading_deg)
+    forward, left = offset[0], offset[1]
+    turned = np.array(
+        [
+            np.cos(heading) * forward - np.sin(heading) * left,
+            np.sin(heading) * forward + np.cos(heading) * left,
+            offset[2] if len(offset) > 2 else 0.0,
+        ]
+    )
+    place: FloatArray = here + turned[: here.size]
+    return place
+
+
+def array_centre_m(node: Node, carrier_hz: float) -> FloatArray:
+    """Middle of the receiving antennas: where bearings are seen from, and where a path's delay, common to all, ends."""
+    first = antenna_m(node, transmits=False)
+    heading = radians(node.heading_deg)
+    left = np.array([-np.sin(heading), np.cos(heading), 0.0])[: first.size]
+    centre: FloatArray = first + 0.5 * (node.antennas - 1) * antenna_spacing_m(node, carrier_hz) * left
+    return centre
+
+
+def station(node: Node, carrier_hz: float) -> Station:
     """Node as geometry."""
-    return Station(node.name, np.array(node.position_m, dtype=float), radians(node.heading_deg))
+    return Station(
+        node.name,
+        array_centre_m(node, carrier_hz),
+        radians(node.heading_deg),
+        transmit_m=antenna_m(node, transmits=True),
+    )
+
+
+def slot_times(
+    found: Sequence[Echoes], offsets: Mapping[tuple[str, str, str], Offset], method: str
+) -> tuple[list[float | None], Moment]:
+    """Time of each link's slot after their mean, and that mean, on the clock of the first link's receiver.
+
+    None where the offsets that ``method`` found do not lead from a receiver's clock to that one.
+    """
+    home, anchor = found[0].heard.receiver.name, found[0].middle
+    times: list[float | None] = []
+    for seen in found:
+        chain = _chain(seen.heard.receiver.name, home, offsets, method)
+        if chain is None:
+            times.append(None)
+            continue
+        ahead_s = 0.0
+        for offset in chain:
+            age_s = seen.middle.seconds_since(offset.epoch) - ahead_s
+            slope = (offset.cfo_hz or 0.0) / float(seen.heard.csi.carrier_hz)
+            ahead_s += (offset.to_s or 0.0) - slope * age_s
+        times.append(seen.middle.seconds_since(anchor) - ahead_s)
+    mean_s = float(np.mean([time_s for time_s in times if time_s is not None]))
+    return [None if time_s is None else time_s - mean_s for time_s in times], anchor.shifted(mean_s)
+
+
+def _chain(
+    start: str, end: str, offsets: Mapping[tuple[str, str, str], Offset], method: str
+) -> tuple[Offset, ...] | None:
+    """Fewest time offsets that lead from one clock to another."""
+    known: dict[str, tuple[Offset, ...]] = {start: ()}
+    waiting = [start]
+    for here in waiting:
+        if here == end:
+            return known[here]
+        for (receiver, transmitter, name), offset in offsets.items():
+            if receiver == here and name == method and transmitter not in known and offset.to_s is not None:
+                known[transmitter] = (*known[here], offset)
+                waiting.append(transmitter)
+    return None
 
 
 def positions(
     found: Sequence[Echoes],
     origins_s: Sequence[float | None],
     to_std_s: Sequence[float],
-    ages_s: Sequence[float],
+    times_s: Sequence[float | None],
     scenario: Scenario,
 ) -> list[MovingTarget]:
     """Targets located by maximum likelihood from the echoes of all links, at one common instant.
@@ -112,35 +192,39 @@ def positions(
     origins_s : sequence of float or None
         What makes each link's residual delays absolute; a link without one is left out.
     to_std_s : sequence of float
-        Deviation of each link's time offset, which is in every absolute delay.
-    ages_s : sequence of float
-        Time of each link's slot after the common instant; a path's own Doppler carries its delay there.
+        Deviation of each link's time offset, which is in every absolute delay: one error, with opposite signs, in the
+        two directions of a pair.
+    times_s : sequence of float or None
+        Time of each link's slot after the common instant; a link without one is left out.
     scenario : Scenario
         Where the nodes stand.
     """
     measurements: list[LinkMeasurement] = []
     members: list[tuple[int, int]] = []
-    for index, (link, origin_s, deviation_s, age_s) in enumerate(zip(found, origins_s, to_std_s, ages_s, strict=True)):
-        if origin_s is None:
+    for index, (link, origin_s, deviation_s, time_s) in enumerate(
+        zip(found, origins_s, to_std_s, times_s, strict=True)
+    ):
+        if origin_s is None or time_s is None:
             continue
-        carrier_hz = float(link.heard.csi.carrier_hz)
+        departed_std_s = 0.0 if link.heard.departed is None else link.heard.departed.std_s
         for number, (path, angle) in enumerate(zip(link.sensing.detections, link.angles, strict=True)):
             measurements.append(
                 LinkMeasurement(
                     receiver=link.heard.receiver.name,
                     transmitter=link.heard.transmitter.name,
-                    delay_s=path.residual_delay_s + origin_s + path.doppler_hz / carrier_hz * age_s,
-                    delay_std_s=hypot(path.delay_std_s, deviation_s, path.doppler_std_hz / carrier_hz * age_s),
+                    delay_s=path.residual_delay_s + origin_s,
+                    delay_std_s=hypot(path.delay_std_s, departed_std_s),
                     sines=() if angle is None else angle.sines,
-                    sine_std=0.0
-                    if angle is None
-                    else hypot(angle.sine_std, _cross_motion(path, origin_s, carrier_hz) * age_s),
+                    sine_std=0.0 if angle is None else angle.sine_std,
                     doppler_hz=path.doppler_hz,
-                    doppler_std_hz=hypot(path.doppler_std_hz, _DOPPLER_RATE_HZ_PER_S * age_s),
+                    doppler_std_hz=path.doppler_std_hz,
+                    carrier_hz=float(link.heard.csi.carrier_hz),
+                    time_s=time_s,
+                    offset_std_s=deviation_s,
                 )
             )
             members.append((index, number))
-    stations = {node.name: station(node) for node in scenario.node}
+    stations = {node.name: station(node, scenario.waveform.carrier_hz) for node in scenario.node}
     return [
         MovingTarget(position, tuple(members[index] for index in position.members))
         for position in associate(measurements, stations)
@@ -157,16 +241,6 @@ def mirror_resolved(angle: Angle, receiver: Station, position_m: FloatArray) -> 
 def antenna_spacing_m(node: Node, carrier_hz: float) -> float:
     """Distance between neighbouring antennas; half a wavelength where the scenario leaves it open."""
     return node.antenna_spacing_m or 0.5 * SPEED_OF_LIGHT_MPS / carrier_hz
-
-
-def _cross_motion(path: Detection, origin_s: float, carrier_hz: float) -> float:
-    """How fast a target's direction may change, in sine per second.
-
-    Of a target's velocity one pair of nodes sees the part along its own gradient. The part across is taken to be as
-    large, and at least walking pace; it turns the bearing by its share of half the path's length.
-    """
-    speed_mps = max(abs(path.doppler_hz) / carrier_hz * SPEED_OF_LIGHT_MPS, _WALKING_MPS)
-    return speed_mps / (0.5 * SPEED_OF_LIGHT_MPS * max(path.residual_delay_s + origin_s, 1e-9))
 
 
 def _max_doppler_hz(csi: ChannelState, scenario: Scenario) -> float:

@@ -1,4 +1,7 @@
-"""Cramér–Rao bounds of positions from bistatic delays and angles of arrival."""
+"""Cramér–Rao bounds of positions from bistatic delays, Dopplers and angles of arrival.
+
+Every gradient takes one link, or arrays of links along leading axes.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,44 @@ import numpy as np
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 
-__all__ = ["angle_bound_two_antennas", "delay_gradient", "position_bound", "position_information", "sine_gradient"]
+__all__ = [
+    "angle_bound_two_antennas",
+    "delay_curvature",
+    "delay_gradient",
+    "position_bound",
+    "position_information",
+    "sine_gradient",
+]
 
 
 def delay_gradient(position_m: FloatArray, transmitter_m: FloatArray, receiver_m: FloatArray) -> FloatArray:
     """Gradient of the bistatic delay, s/m: sum of the unit vectors from both nodes to the target, over c.
 
-    Zero on the baseline between the nodes, where the delay says nothing across it.
+    Zero on the baseline between the nodes, where the delay says nothing across it. The Doppler of a target with
+    velocity v is -carrier·v·gradient.
     """
     return np.asarray((_towards(transmitter_m, position_m) + _towards(receiver_m, position_m)) / SPEED_OF_LIGHT_MPS)
+
+
+def delay_curvature(position_m: FloatArray, transmitter_m: FloatArray, receiver_m: FloatArray) -> FloatArray:
+    """Second derivative of the bistatic delay, s/m², shape (..., dimension, dimension): how its gradient turns.
+
+    Of each leg it is the projection across the leg, over the leg's length.
+    """
+    total = np.zeros((*np.shape(position_m), np.shape(position_m)[-1]))
+    for node in (transmitter_m, receiver_m):
+        unit = _towards(node, position_m)
+        distance = np.linalg.norm(position_m - node, axis=-1)[..., None, None]
+        total = total + (np.eye(unit.shape[-1]) - unit[..., :, None] * unit[..., None, :]) / distance
+    return np.asarray(total / SPEED_OF_LIGHT_MPS)
 
 
 def sine_gradient(position_m: FloatArray, receiver_m: FloatArray, axis: FloatArray) -> FloatArray:
     """Gradient of the sine of the bearing, 1/m: the array axis across the line of sight, over the distance."""
     difference = position_m - receiver_m
-    distance = float(np.linalg.norm(difference))
+    distance = np.linalg.norm(difference, axis=-1, keepdims=True)
     unit = difference / distance
-    return np.asarray((axis - unit * float(axis @ unit)) / distance)
+    return np.asarray((axis - unit * np.sum(axis * unit, axis=-1, keepdims=True)) / distance)
 
 
 def position_information(gradients: FloatArray, deviations: FloatArray) -> FloatArray:
@@ -55,4 +79,4 @@ def angle_bound_two_antennas(snr: float, bearing_rad: float) -> float:
 
 def _towards(node: FloatArray, position: FloatArray) -> FloatArray:
     difference = position - node
-    return np.asarray(difference / np.linalg.norm(difference))
+    return np.asarray(difference / np.linalg.norm(difference, axis=-1, keepdims=True))

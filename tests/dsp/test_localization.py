@@ -160,11 +160,11 @@ def test_doppler_keeps_unlike_targets_of_one_pair_apart():
     rng = np.random.default_rng(8)
     first = both(rng, np.array([15.0, 25.0]))
     moving = [
-        replace(first[0], doppler_hz=80.0, doppler_std_hz=0.5),
-        replace(first[1], doppler_hz=-60.0, doppler_std_hz=0.5),
+        replace(first[0], doppler_hz=80.0, doppler_std_hz=0.5, carrier_hz=2.4e9),
+        replace(first[1], doppler_hz=-60.0, doppler_std_hz=0.5, carrier_hz=2.4e9),
     ]
     assert all(len(target.members) == 1 for target in associate(moving, PAIR))
-    same = [replace(one, doppler_hz=80.0, doppler_std_hz=0.5) for one in first]
+    same = [replace(one, doppler_hz=80.0, doppler_std_hz=0.5, carrier_hz=2.4e9) for one in first]
     (target,) = associate(same, PAIR)
     assert target.members == (0, 1) or target.members == (1, 0)
 
