@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsp.synchronization.base import Method
+from dsp.synchronization.cacc import CrossAntennaCorrelation
 from dsp.synchronization.reciprocity import ReciprocityMLE, ReciprocityPencil
 from dsp.synchronization.spectral_correlation import SpectralCorrelation, SpectralCorrelationInterpolated
 
@@ -15,6 +16,7 @@ METHODS: dict[str, Method] = {
         ReciprocityPencil(),
         SpectralCorrelation(),
         SpectralCorrelationInterpolated(),
+        CrossAntennaCorrelation(),
     )
 }
 """Every method built in, in the order in which reports list them."""

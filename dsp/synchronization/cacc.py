@@ -1,0 +1,395 @@
+"""Cross-antenna cross-correlation: movers relative to the line of sight, whatever the clocks do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, log10, pi
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.synchronization.base import Need, Observation, Offset, require
+from dsp.synchronization.symbol_grid import grid_steps
+
+__all__ = ["CrossAntennaCorrelation", "CrossAntennaSensing", "RelativePath", "cross_antenna_paths"]
+
+NO_OFFSET = "cross-antenna correlation cancels the clock offsets and so gives none"
+_LARGEST_ORDER = 6
+_FALSE_ALARM = 1e-3
+_LARGEST_ECHO = 0.25  # of the line of sight's power, all other static paths together
+_LARGEST_MOTION = 0.3
+_PADDING = 4
+_NEWTON_STEPS = 10
+
+
+@dataclass(frozen=True)
+class RelativePath:
+    """A moving path against the line of sight."""
+
+    delay_s: float
+    """Delay beyond the line of sight's; add distance over speed of light for the absolute one."""
+    delay_std_s: float
+    doppler_hz: float
+    """Against the line of sight; positive when the path shortens."""
+    doppler_std_hz: float
+    angle_rad: float | None
+    """Angle from broadside; None without antenna positions."""
+    snr_db: float
+    """Over the whole frame and all antennas, after integration."""
+
+
+@dataclass(frozen=True)
+class CrossAntennaSensing:
+    """What the cross-antenna correlation tells of the scene."""
+
+    paths: tuple[RelativePath, ...]
+    valid: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class CrossAntennaCorrelation:
+    """Offset-free sensing by cross-antenna correlation; says that it gives no clock offset.
+
+    ``valid`` judges the sensing (`cross_antenna_paths`): a line of sight that dominates.
+
+    Source: survey equation 32; methods section 3.2.
+    """
+
+    name: str = "cacc"
+    needs: frozenset[Need] = frozenset({Need.SECOND_ANTENNA})
+
+    def estimate(self, observation: Observation) -> Offset:
+        """Offset without numbers; the sensing result stands in ``details["sensing"]``.
+
+        Raises
+        ------
+        MissingInputError
+            If the forward link has a single antenna.
+        """
+        require(observation, self.needs)
+        csi = observation.forward
+        sensing = cross_antenna_paths(csi)
+        snr = csi.snr
+        return Offset(
+            to_s=None,
+            cfo_hz=None,
+            epoch=csi.reference.shifted(float(np.mean(csi.symbol_s))),
+            snr_db=10.0 * log10(snr) if snr > 0.0 else None,
+            valid=sensing.valid,
+            reason=NO_OFFSET if sensing.valid else sensing.reason,
+            details={"sensing": sensing},
+        )
+
+
+def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = None) -> CrossAntennaSensing:
+    """Moving paths against the line of sight, from products of antennas that cancel every common offset.
+
+    The products H_a·conj(H_0), less their means over the slot, hold each mover's product with the line of sight
+    and, mirrored in delay and Doppler, its conjugate. Folding subcarriers f and -f turns both into one source of
+    steering cos(2πf·tau), tau > 0: MUSIC on the folded covariance finds the delays, a scan along each the
+    signed Doppler. All are then refined together by least squares with the mirrored pairs' amplitudes free per
+    antenna, and what remains is searched for more. Angles follow from the direct amplitudes over the antennas.
+
+    Parameters
+    ----------
+    csi : ChannelState
+        At least two antennas; subcarriers symmetric about zero for the folded search.
+    antenna_m : float array, shape (antenna,), optional
+        Positions along the array, positive to its left; angles are left out if not given.
+
+    Returns
+    -------
+    CrossAntennaSensing
+        Invalid, with the reason, where no line of sight stands 6 dB above the other static paths together or
+        movers are not well below it: products among the weak paths then pose as targets.
+
+    Raises
+    ------
+    ValueError
+        If there is one antenna or fewer than eight symbols.
+
+    Source: survey equation 32; methods section 3.2 (mirrored MUSIC, the project's derivation).
+    """
+    if csi.values.shape[0] < 2 or len(csi.symbol_s) < 8:
+        raise ValueError(f"need two antennas and eight symbols, got {csi.values.shape[0]} and {len(csi.symbol_s)}")
+    known: NDArray[np.bool_] = np.all(csi.weights > 0.0, axis=0)
+    f, t = csi.subcarrier_hz[known], csi.symbol_s - csi.symbol_s.mean()
+    values = csi.values[:, :, known].astype(np.complex128)
+    products = values * np.conj(values[0])
+    mean = products.mean(axis=1, keepdims=True)
+    reason = _unfit(values[0], csi, known, products - mean, mean)
+    fit = _MirroredFit(products - mean, f, t)
+    paths = fit.paths()
+    return CrossAntennaSensing(
+        paths=tuple(
+            RelativePath(
+                delay_s=float(path.delay_s),
+                delay_std_s=path.delay_std_s,
+                doppler_hz=float(path.doppler_hz),
+                doppler_std_hz=path.doppler_std_hz,
+                angle_rad=None
+                if antenna_m is None
+                else _angle(path.direct, antenna_m, SPEED_OF_LIGHT_MPS / float(csi.carrier_hz)),
+                snr_db=path.snr_db,
+            )
+            for path in paths
+        ),
+        valid=not reason,
+        reason=reason,
+    )
+
+
+def _unfit(
+    first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_], moving: ComplexArray, mean: ComplexArray
+) -> str:
+    """Why the products cannot be read as movers against a line of sight; empty if they can.
+
+    One path alone is flat over frequency; other paths of relative power p in total ripple the power by 2p.
+    """
+    power = np.abs(first) ** 2
+    noise = csi.noise[0] * np.mean(1.0 / csi.weights[:, known], axis=0)
+    per_subcarrier = power.mean(axis=0) - noise
+    level = float(per_subcarrier.mean())
+    if level <= 0.0:
+        return "no signal above the noise"
+    scatter = float(np.mean(2.0 * noise * max(level, 0.0) + noise**2)) / len(power)
+    echoes = 0.5 * max(float(np.var(per_subcarrier)) - scatter, 0.0) / level**2
+    if echoes > _LARGEST_ECHO:
+        return "no line of sight that dominates: the channel is not flat over the band"
+    noise_power = float(np.mean(2.0 * noise * level + noise**2))
+    motion = 0.5 * max(float(np.mean(np.abs(moving[0]) ** 2)) - noise_power, 0.0) / float(np.mean(np.abs(mean[0]) ** 2))
+    if motion > _LARGEST_MOTION:
+        return "no line of sight that dominates: moving paths are too strong"
+    return ""
+
+
+def _angle(direct: ComplexArray, antenna_m: FloatArray, wavelength_m: float) -> float:
+    """Angle of greatest correlation with the array's steering, from broadside."""
+    best, sines = 0.0, np.linspace(-1.0, 1.0, 721)
+    for reach in (1 / 360, 1 / 7200, 1 / 144000):
+        steering = np.exp(-2j * pi / wavelength_m * np.outer(sines, antenna_m))
+        best = float(sines[int(np.argmax(np.abs(steering @ direct)))])
+        sines = np.clip(best + np.linspace(-reach, reach, 41), -1.0, 1.0)
+    return float(np.arcsin(best))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    delay_s: float
+    delay_std_s: float
+    doppler_hz: float
+    doppler_std_hz: float
+    direct: ComplexArray
+    snr_db: float
+
+
+class _MirroredFit:
+    """Mirrored pairs of exponentials in products of shape (antenna, symbol, subcarrier)."""
+
+    def __init__(self, products: ComplexArray, f: FloatArray, t: FloatArray) -> None:
+        self._products = products
+        self._f, self._t = f, t
+        self._delay_cell_s = 1.0 / float(np.ptp(f))
+        self._doppler_cell_hz = 1.0 / float(np.ptp(t))
+
+    def paths(self) -> list[_Fitted]:
+        """Paths that stand out of the noise, strongest first."""
+        points: FloatArray = np.zeros((0, 2))
+        for delay_s in self._music_delays():
+            points = np.vstack([points, [delay_s, self._doppler_at(self._left(points), float(delay_s))]])
+        points = self._significant(self._refined(points))
+        while len(points) < _LARGEST_ORDER:
+            more = self._significant(self._refined(np.vstack([points, self._strongest(self._left(points))])))
+            if len(more) <= len(points):
+                break
+            points = more
+        fitted = sorted(self._fitted(points), key=lambda path: -path.snr_db)
+        return [path for number, path in enumerate(fitted) if not self._is_product(path, fitted[:number])]
+
+    def _is_product(self, path: _Fitted, stronger: list[_Fitted]) -> bool:
+        """Whether a path stands where the product of two stronger movers with each other must."""
+        for number, one in enumerate(stronger):
+            for other in stronger[:number]:
+                delay_s, doppler_hz = one.delay_s - other.delay_s, one.doppler_hz - other.doppler_hz
+                if delay_s < 0.0:
+                    delay_s, doppler_hz = -delay_s, -doppler_hz
+                near = abs(path.delay_s - delay_s) < 0.5 * self._delay_cell_s
+                if near and abs(path.doppler_hz - doppler_hz) < 0.5 * self._doppler_cell_hz:
+                    return True
+        return False
+
+    def _music_delays(self) -> FloatArray:
+        """Delays of the folded covariance's sources, number by minimum description length."""
+        f = self._f
+        order = np.argsort(f)
+        spacing = float(np.min(np.diff(f)))
+        upper = np.flatnonzero(f > 0.25 * spacing)
+        mirror = order[np.clip(np.searchsorted(f[order], -f[upper] - 0.25 * spacing), 0, len(f) - 1)]
+        paired = np.abs(f[mirror] + f[upper]) < 0.25 * spacing
+        upper, mirror = upper[paired], mirror[paired]
+        if len(upper) < 2 * _LARGEST_ORDER:
+            return np.zeros(0)
+        folded = (self._products[..., upper] + self._products[..., mirror]).reshape(-1, len(upper))
+        covariance = folded.T @ folded.conj() / len(folded)
+        eigenvalues, vectors = np.linalg.eigh(covariance)
+        count = _sources(eigenvalues[::-1], len(folded))
+        if count == 0:
+            return np.zeros(0)
+        grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 1.0 / 16) * self._delay_cell_s
+        steering = np.cos(2.0 * pi * np.outer(grid_s, f[upper]))
+        norm = np.sum(steering**2, axis=1)
+        inside = np.sum(np.abs(steering @ vectors[:, -count:].conj()) ** 2, axis=1)
+        spectrum = 1.0 / np.maximum(norm - inside, 1e-12 * norm) * norm
+        peaks = np.flatnonzero((spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1)))
+        found: FloatArray = grid_s[peaks[np.argsort(spectrum[peaks])[::-1][:count]]]
+        return found
+
+    def _doppler_at(self, left: ComplexArray, delay_s: float) -> float:
+        """Signed Doppler of greatest power at a delay, direct and mirrored term together."""
+        direct = left @ np.exp(2j * pi * self._f * delay_s)
+        mirrored = np.conj(left) @ np.exp(2j * pi * self._f * delay_s)
+        return self._doppler_peak(direct[..., None], mirrored[..., None])[0]
+
+    def _doppler_peak(self, direct: ComplexArray, mirrored: ComplexArray) -> tuple[float, int, float]:
+        """Doppler and column of the greatest power among series of shape (antenna, symbol, column)."""
+        steps = grid_steps(self._t)
+        spacing_s = float(np.min(np.diff(self._t)))
+        size = fft.next_fast_len(_PADDING * int(steps[-1] + 1))
+        power: FloatArray = np.zeros((size, direct.shape[-1]))
+        for series in (direct, mirrored):
+            for antenna in series:
+                padded = np.zeros((size, direct.shape[-1]), dtype=np.complex128)
+                padded[steps] = antenna
+                power += np.abs(fft.fft(padded, axis=0)) ** 2
+        row, column = divmod(int(np.argmax(power)), power.shape[1])
+        doppler_hz = float(fft.fftfreq(size, spacing_s)[row])
+        return doppler_hz, column, float(power[row, column])
+
+    def _strongest(self, left: ComplexArray) -> FloatArray:
+        """Delay and Doppler of the greatest mirrored power of the remainder."""
+        spacing = float(np.min(np.diff(self._f)))
+        grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 0.5) * self._delay_cell_s
+        beams = np.exp(2j * pi * np.outer(self._f, grid_s))
+        doppler_hz, column, _ = self._doppler_peak(left @ beams, np.conj(left) @ beams)
+        return np.array([[grid_s[column], doppler_hz]])
+
+    def _columns(self, points: FloatArray) -> ComplexArray:
+        """Direct and mirrored exponential of each path less its mean over time, shape (element, 2·path)."""
+        direct = [
+            np.outer(_centred(np.exp(2j * pi * doppler_hz * self._t)), np.exp(-2j * pi * delay_s * self._f)).ravel()
+            for delay_s, doppler_hz in points
+        ]
+        return np.stack([term for path in direct for term in (path, np.conj(path))], axis=1)
+
+    def _amplitudes(self, columns: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """Least-squares amplitudes (column, antenna) and what is left (element, antenna)."""
+        target = self._products.reshape(len(self._products), -1).T
+        gram = columns.conj().T @ columns
+        amplitudes = np.linalg.lstsq(gram, columns.conj().T @ target, rcond=1e-10)[0]
+        return amplitudes, target - columns @ amplitudes
+
+    def _left(self, points: FloatArray) -> ComplexArray:
+        if len(points) == 0:
+            return self._products
+        return self._amplitudes(self._columns(points))[1].T.reshape(self._products.shape)
+
+    def _slopes(self, points: FloatArray, amplitudes: ComplexArray) -> list[ComplexArray]:
+        """Derivatives of the model by each delay and Doppler, in cells, each of shape (element, antenna)."""
+        slopes = []
+        for path, (delay_s, doppler_hz) in enumerate(points):
+            over_frequency = np.exp(-2j * pi * delay_s * self._f)
+            over_time = np.exp(2j * pi * doppler_hz * self._t)
+            by_delay = np.outer(_centred(over_time), -2j * pi * self._delay_cell_s * self._f * over_frequency).ravel()
+            by_doppler = np.outer(_centred(2j * pi * self._doppler_cell_hz * self._t * over_time), over_frequency)
+            slopes += [
+                np.outer(slope, amplitudes[2 * path]) + np.outer(np.conj(slope), amplitudes[2 * path + 1])
+                for slope in (by_delay, by_doppler.ravel())
+            ]
+        return slopes
+
+    def _normal(self, points: FloatArray) -> tuple[FloatArray, FloatArray, ComplexArray, ComplexArray]:
+        """Normal matrix and right side in delays and Dopplers, amplitudes eliminated; amplitudes; remainder."""
+        columns = self._columns(points)
+        amplitudes, left = self._amplitudes(columns)
+        inverse = np.linalg.pinv(columns.conj().T @ columns, rcond=1e-10)
+        matrix = np.stack(
+            [
+                (slope - columns @ (inverse @ (columns.conj().T @ slope))).ravel()
+                for slope in self._slopes(points, amplitudes)
+            ],
+            axis=1,
+        )
+        return (matrix.conj().T @ matrix).real, (matrix.conj().T @ left.ravel()).real, amplitudes, left
+
+    def _refined(self, points: FloatArray) -> FloatArray:
+        """Delays and Dopplers of least squares near the given ones, steps at most a quarter of a cell."""
+        if len(points) == 0:
+            return points
+        cells = np.array([self._delay_cell_s, self._doppler_cell_hz])
+        for _ in range(_NEWTON_STEPS):
+            matrix, right, _, _ = self._normal(points)
+            damping = 1e-6 * np.trace(matrix) / len(matrix)
+            step = np.linalg.solve(matrix + damping * np.eye(len(matrix)), right)
+            points = points + np.clip(step, -0.25, 0.25).reshape(-1, 2) * cells
+            if np.max(np.abs(step)) < 1e-5:
+                break
+        turned = points[:, 0] < 0.0  # a mirrored term taken for the direct one
+        upright: FloatArray = np.where(turned[:, None], -points, points)
+        return upright
+
+    def _significant(self, points: FloatArray) -> FloatArray:
+        """Paths whose pair of terms explains more than noise does anywhere in the map."""
+        if len(points) == 0:
+            return points
+        _, _, amplitudes, left = self._normal(points)
+        antennas = len(self._products)
+        noise = float(np.mean(np.abs(left) ** 2))
+        energy = len(left) * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
+        # Energy of 2·antennas complex cells, the greatest of as many trials as the map has cells. Half of the
+        # noise, the reference antenna's, is common to all products and adds up over them.
+        trials = log(len(left) / _FALSE_ALARM)
+        threshold = 0.5 * (antennas + 1) * (2.0 + trials + np.sqrt(4.0 * trials))
+        apart = points[:, 0] > 0.2 * self._delay_cell_s
+        significant: FloatArray = points[(energy > threshold) & apart]
+        return significant
+
+    def _fitted(self, points: FloatArray) -> list[_Fitted]:
+        if len(points) == 0:
+            return []
+        matrix, _, amplitudes, left = self._normal(points)
+        noise = float(np.mean(np.abs(left) ** 2))
+        # The reference antenna's noise is common to all products, and where it has the mirrored terms' pattern over
+        # the antennas it adds up in step with them.
+        common = 1.0 + 0.25 * len(self._products)
+        deviation = np.sqrt(0.5 * noise * common * np.diag(np.linalg.pinv(matrix, hermitian=True))).reshape(-1, 2)
+        return [
+            _Fitted(
+                delay_s=float(delay_s),
+                delay_std_s=float(deviation[path, 0]) * self._delay_cell_s,
+                doppler_hz=float(doppler_hz),
+                doppler_std_hz=float(deviation[path, 1]) * self._doppler_cell_hz,
+                direct=amplitudes[2 * path],
+                snr_db=10.0 * log10(len(left) * float(np.sum(np.abs(amplitudes[2 * path]) ** 2)) / noise),
+            )
+            for path, (delay_s, doppler_hz) in enumerate(points)
+        ]
+
+
+def _centred(series: ComplexArray) -> ComplexArray:
+    centred: ComplexArray = series - series.mean()
+    return centred
+
+
+def _sources(eigenvalues: FloatArray, snapshots: int) -> int:
+    """Number of sources of minimum description length; eigenvalues descending."""
+    size = len(eigenvalues)
+    lengths = []
+    for count in range(_LARGEST_ORDER + 1):
+        tail = np.maximum(eigenvalues[count:], 1e-300)
+        ratio = float(np.mean(np.log(tail)) - np.log(np.mean(tail)))
+        lengths.append(-snapshots * (size - count) * ratio + 0.5 * count * (2 * size - count) * log(snapshots))
+    return int(np.argmin(lengths))
