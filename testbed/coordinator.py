@@ -50,8 +50,8 @@ _START_SILENCE_S = 7.0
 _READMIT_S = 3.0
 """How long the others wait for the radio of one that has come back."""
 _ETHER_SILENCE_S = 6.0
-_PATIENCE_S = 5.0
-"""How long whoever interrupts waits for the round that is being processed."""
+_PATIENCE_S = 4.0
+"""How long a run that ends before its time waits for the round that is being processed."""
 _END_S = 1.5
 """How long processes may take to end by themselves."""
 
@@ -74,7 +74,7 @@ class RunOutcome:
     rounds: list[int] = field(default_factory=list)
     """Rounds kept."""
     at_rest: bool = True
-    """Whether processing has ended; an interrupt does not wait for it long."""
+    """Whether processing has ended; a run that ends before its time does not wait for it long."""
     events: list[EventRow] = field(default_factory=list)
     failure: str = ""
     """One line where the run failed, or lost a node for good."""
@@ -114,7 +114,7 @@ def acquire(
         Writes each `FinishedRound`, in the caller's thread, as soon as it is there. A full disk ends the run as
         failed; other errors are raised.
     process : callable
-        Works on each round kept, in another thread. An interrupt gives up what is not done soon.
+        Works on each round kept, in another thread; given up where the run ends before its time.
     progress : callable
     listen : str
         Where agents find the coordinator, tcp://HOST:PORT; ``*`` takes any free port.
@@ -219,6 +219,8 @@ class _Run:
         self._ether: EtherChild | None = None
         self._round: int | None = None
         self._admitting = True
+        self._processed = False
+        """Every round that was to be recorded has been processed."""
         self._told = 0
         self._few_since: float | None = None
 
@@ -256,6 +258,7 @@ class _Run:
             self._await_processing(1)
         self._progress(count, "processing")
         self._await_processing(0)
+        self._processed = True
         lost = [peer.name for peer in self._peers.values() if peer.lost]
         if lost:
             raise _EndedError(f"lost for good: {', '.join(lost)}; the other nodes finished the run")
@@ -272,7 +275,7 @@ class _Run:
             time.sleep(0.02)
         processes.end([*children, *([self._ether] if self._ether is not None else [])], grace_s=0.3)
         self._switchboard.close()
-        self.outcome.at_rest = self._processing.finish(_PATIENCE_S if self.outcome.interrupted else None)
+        self.outcome.at_rest = self._processing.finish(None if self._processed else _PATIENCE_S)
 
     def _record(self, index: int) -> None:
         self._round = index
@@ -322,7 +325,7 @@ class _Run:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _EndedError("the disk is full: finished rounds are kept") from error
+            raise _EndedError("the disk is full") from error
         self._told = len(self.outcome.events)
         self.outcome.rounds.append(index)
         self._processing.put(finished)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,6 +18,7 @@ from testbed.errors import RunError, UserError
 if TYPE_CHECKING:
     from testbed.coordinator import RunOutcome
     from testbed.pipeline import Pipeline
+    from testbed.results import EventRow
     from testbed.scenario import Scenario
 
 __all__ = ["command"]
@@ -67,9 +71,9 @@ def command(
     check_room(folder, experiment)
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
-    writer = RecordingWriter(folder / "recordings", experiment.experiment.name)
+    writer = RecordingWriter(folder / "recordings", experiment.experiment.name, nodes=node_facts(experiment))
     pipeline = Pipeline(experiment)
-    told = 0
+    told = processed = 0
 
     def keep(finished: FinishedRound) -> None:
         nonlocal told
@@ -77,7 +81,9 @@ def command(
         told += len(finished.events)
 
     def process(finished: FinishedRound) -> None:
+        nonlocal processed
         pipeline.process(finished.index, finished.captures)
+        processed += 1
 
     try:
         with progress_bar(experiment.experiment.rounds) as progress:
@@ -86,34 +92,79 @@ def command(
             )
         writer.note(*(msgspec.to_builtins(event) for event in outcome.events[told:]))
     finally:
-        writer.close()
+        with full_disk_reported(folder):
+            writer.close()
         if not any(writer.folder.glob("*.sigmf-data")):
             shutil.rmtree(folder)  # nothing was recorded: leave nothing behind
-    if outcome.interrupted:
-        leave(folder, experiment, pipeline, outcome)
-    if outcome.rounds:
-        write_products(folder, experiment, pipeline, outcome.events)
-        print_figures([folder], json_file)
-    if outcome.failure:
-        raise RunError(outcome.failure)
+    if outcome.rounds and outcome.at_rest:
+        with full_disk_reported(folder):
+            if outcome.interrupted:
+                write_results(folder, experiment, pipeline, outcome.events)
+            else:
+                write_products(folder, experiment, pipeline, outcome.events)
+                print_figures([folder], json_file)
+    if outcome.exit_code:
+        leave(folder, outcome, processed)
     click.echo(f"report: {folder / 'report.html'}")
 
 
-def leave(folder: Path, scenario: Scenario, pipeline: Pipeline, outcome: RunOutcome) -> NoReturn:
-    """End after an interrupt, at once: what was found is written, the report can be made later."""
+def write_results(folder: Path, scenario: Scenario, pipeline: Pipeline, events: list[EventRow]) -> None:
+    """What was found, without the report: whoever presses Ctrl-C wants the prompt back."""
     from testbed.environment import environment
     from testbed.results import save_results
     from testbed.run_folder import PRODUCTS_NAME
 
-    if outcome.rounds and outcome.at_rest:
-        save_results(pipeline.finish(environment(scenario), outcome.events), folder)
-        pipeline.products.save(folder / PRODUCTS_NAME)
-    kept = f"{len(outcome.rounds)} finished rounds are kept: `isac replay {folder}` processes them"
-    click.echo(f"isac: interrupted; {kept if outcome.rounds else 'nothing was recorded'}", err=True)
-    if not outcome.at_rest:
-        # The round being processed would hold up the end of the interpreter for as long as it takes.
-        os._exit(130)
-    raise click.exceptions.Exit(130)
+    save_results(pipeline.finish(environment(scenario), events), folder)
+    pipeline.products.save(folder / PRODUCTS_NAME)
+
+
+def leave(folder: Path, outcome: RunOutcome, processed: int) -> NoReturn:
+    """End a run that did not end well, at once, with one line that says what is kept."""
+    kept = len(outcome.rounds)
+    text = "interrupted" if outcome.interrupted else outcome.failure
+    text += f": {kept} finished round{'s are' if kept != 1 else ' is'} kept"
+    if processed < kept:
+        text += f", {processed} processed: `isac replay {folder}` processes them all"
+    elif kept and outcome.interrupted:
+        text += f": `isac report {folder}` makes their report"
+    if outcome.at_rest:
+        if outcome.interrupted:
+            click.echo(f"isac: {text}", err=True)
+            raise click.exceptions.Exit(outcome.exit_code)
+        raise RunError(text)
+    click.echo(f"isac: {text}", err=True)
+    # The round being processed would hold up the end of the interpreter for as long as it takes.
+    os._exit(outcome.exit_code)
+
+
+@contextmanager
+def full_disk_reported(folder: Path) -> Iterator[None]:
+    """Turn the operating system's complaint of a full disk into a failed run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f"{folder}: the disk is full: finished rounds are kept") from error
+
+
+def node_facts(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """What every recording of a node states beside its samples."""
+    return {
+        node.name: {
+            "radio": node.radio,
+            "clock_source": "internal",
+            "geometry": {
+                "position_m": list(node.position_m),
+                "heading_deg": node.heading_deg,
+                "antenna_spacing_m": node.antenna_spacing_m,
+                "port": node.port,
+                "tx_offset_m": list(node.tx_offset_m),
+                "rx_offset_m": list(node.rx_offset_m),
+            },
+        }
+        for node in scenario.node
+    }
 
 
 def check_room(folder: Path, scenario: Scenario) -> None:

@@ -210,8 +210,8 @@ def test_an_interrupted_run_keeps_recordings_that_can_be_read(small: Path, tmp_p
         _, says = process.communicate(timeout=60)
         assert time.monotonic() - began < 10
     assert process.returncode == 130
-    assert says.startswith("isac: interrupted; ")
+    assert says.startswith("isac: interrupted: ")
     assert len(says.splitlines()) == 1
     recordings = read_recordings(out, verify=True)
-    assert f"{len(recordings.rounds)} finished rounds are kept" in says
+    assert f"{len(recordings.rounds)} finished round" in says
     assert set(recordings.captures(recordings.rounds[-1])) == {"west", "east"}
