@@ -19,6 +19,9 @@ from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 __all__ = ["ReciprocityMLE", "ReciprocityPencil", "likelihood_residual", "pencil_residual"]
 
 _PADDING = 4  # by two, 4 to 8 % of the trials end in a wrong cell at every SNR
+_TIE = 0.85  # of the greatest power: what the padded grid may lose between its points
+_FRINGE_PADDING = 32  # short frames far apart make fringes nearly alike: the grid must not decide between them
+_COUPLING_SMALL_RAD = 1e-2
 _COUPLING_FLOOR_RAD = 1e-5  # phase below which the product of frequency and time is left out of the rotation
 _NEWTON_STEPS = 30
 _PENCIL_ROUNDS = 3
@@ -113,8 +116,12 @@ def _rotated(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float
     over_time = np.exp(-4j * pi * cfo_hz * link.symbol_s)
     rotated: ComplexArray = product * over_time[:, None] * over_frequency
     slope = -4.0 * pi * cfo_hz / link.carrier_hz
-    if abs(slope) * np.abs(link.symbol_s).max() * np.abs(link.subcarrier_hz).max() > _COUPLING_FLOOR_RAD:
-        rotated = rotated * np.exp(1j * slope * np.outer(link.symbol_s, link.subcarrier_hz))
+    largest = abs(slope) * np.abs(link.symbol_s).max() * np.abs(link.subcarrier_hz).max()
+    if largest > _COUPLING_SMALL_RAD:
+        rotated *= np.exp(1j * slope * np.outer(link.symbol_s, link.subcarrier_hz))
+    elif largest > _COUPLING_FLOOR_RAD:  # second order suffices, to 2e-7
+        turn = slope * np.outer(link.symbol_s, link.subcarrier_hz)
+        rotated *= (1.0 - 0.5 * turn**2) + 1j * turn
     return rotated
 
 
@@ -134,9 +141,12 @@ def _coarse(product: ComplexArray, link: TwoWayLink) -> tuple[float, float]:
         padded[np.ix_(symbol_step, steps)] = product[block]
         spectrum = fft.fft(fft.ifft(padded, axis=1, overwrite_x=True), n=rows, axis=0)
         power += spectrum.real**2 + spectrum.imag**2
-    row, column = divmod(int(np.argmax(power)), columns)
-    to_s = (column - columns * (column >= (columns + 1) // 2)) / (2.0 * columns * spacing_hz)
-    cfo_hz = (row - rows * (row >= (rows + 1) // 2)) / (2.0 * rows * spacing_s)
+    # Staggered pilots repeat the peak at offsets far from the references: of equal peaks the nearest is meant.
+    row, column = np.nonzero(power >= _TIE * power.max())
+    row, column = row - rows * (row >= (rows + 1) // 2), column - columns * (column >= (columns + 1) // 2)
+    nearest = int(np.argmin((row / rows) ** 2 + (column / columns) ** 2))
+    to_s = float(column[nearest]) / (2.0 * columns * spacing_hz)
+    cfo_hz = float(row[nearest]) / (2.0 * rows * spacing_s)
     if len(blocks) > 1:
         cell_s, cell_hz = 0.5 / (columns * spacing_hz), 0.5 / (rows * spacing_s)
         to_s, cfo_hz = _frames_joined(product, link, to_s, cfo_hz, cell_s, cell_hz)
@@ -149,7 +159,7 @@ def _frames_joined(
     """Greatest coherent sum over all frames about a cell that one frame's resolution found."""
     span_s = float(np.ptp(link.symbol_s))
     reach_hz = 4.0 * cell_hz
-    count = 2 * int(np.ceil(reach_hz * 2.0 * _PADDING * span_s)) + 1
+    count = 2 * int(np.ceil(reach_hz * 2.0 * _FRINGE_PADDING * span_s)) + 1
     trial_hz = np.linspace(-reach_hz, reach_hz, count)
     turns = np.exp(-4j * pi * np.outer(trial_hz, link.symbol_s))
     best = (-1.0, to_s, cfo_hz)
