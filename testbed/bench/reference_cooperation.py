@@ -16,12 +16,12 @@ from dsp.bounds.link import delay_std_s
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.localization import Station
 from dsp.moment import Moment
-from dsp.synchronization.base import Need, Observation
+from dsp.synchronization.base import Method, Need, Observation
 from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
 from dsp.synchronization.cooperation_paths import active_echo
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 
-__all__ = ["Trial", "draw", "observation", "rows"]
+__all__ = ["Trial", "draw", "observation", "rows", "validity_rows"]
 
 SUBCARRIERS = 256
 SPACING_HZ = 480e3
@@ -34,6 +34,8 @@ BASELINE_M = 60.0
 SNR_DB = (0.0, 10.0, 20.0, 30.0)
 """Of one resource element and antenna, total over paths, alike for echo and link."""
 
+_METHODS: tuple[Method, ...] = (Cooperation(), CooperationCorrelation())
+_WRONG = 5.0
 _LEAST_CELLS = 3.0
 """Resolution cells between any two paths, in echo and link: the bound is that of resolved paths."""
 _RATE_HZ = Fraction(round(SUBCARRIERS * SPACING_HZ))
@@ -98,12 +100,10 @@ def rows(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[Be
     for number, level_db in enumerate(snr_db):
         generator = np.random.default_rng([seed, number])
         results: dict[str, list[tuple[float, float, float, float]]] = {}
-        bounds = []
         for _ in range(trials):
             trial = draw(generator, level_db)
             seen = observation(trial)
-            bounds.append(trial.bound_s)
-            for method in (Cooperation(), CooperationCorrelation()):
+            for method in _METHODS:
                 offset = method.estimate(seen)
                 kept = results.setdefault(method.name, [])
                 if offset.valid and offset.to_s is not None and offset.cfo_hz is not None and offset.to_std_s:
@@ -111,6 +111,36 @@ def rows(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[Be
                     kept.append((error_s, trial.bound_s, offset.to_std_s, offset.cfo_hz - trial.cfo_hz))
         for name, kept in results.items():
             made += _figures(name, np.array(kept).reshape(-1, 4), trials, level_db)
+    return made
+
+
+def validity_rows(trials: int, seed: int, *, snr_db: float = 10.0) -> list[BenchRow]:
+    """Share of false rejections with every assumption intact, and of silently wrong offsets for each one broken."""
+    kinds: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "two scatterers": {"scatterers": 2},
+        "five of six scatterers heard by the echo alone": {"strangers": 5},
+        "scatterers moved by 3 m": {"displaced_m": 3.0},
+    }
+    made = []
+    for number, (name, changes) in enumerate(kinds.items()):
+        generator = np.random.default_rng([seed, number])
+        counts = {method.name: [0, 0] for method in _METHODS}
+        for _ in range(trials):
+            trial = draw(generator, snr_db, **changes)
+            seen = observation(trial)
+            for method in _METHODS:
+                offset = method.estimate(seen)
+                if not offset.valid or offset.to_s is None or offset.to_std_s is None:
+                    counts[method.name][0] += 1
+                elif abs(offset.to_s - trial.to_s) > _WRONG * offset.to_std_s:
+                    counts[method.name][1] += 1
+        for method_name, (rejected, wrong) in counts.items():
+            share = ("false_rejection_rate", 0.02) if name == "nothing" else ("invalid_share", 1.0)
+            for metric, count, goal in ((share[0], rejected, share[1]), ("silent_wrong_rate", wrong, 0.01)):
+                row = share_row("cooperation validity", method_name, metric, count, trials, goal)
+                row.parameters = {"broken": name, "snr_db": snr_db}
+                made.append(row)
     return made
 
 

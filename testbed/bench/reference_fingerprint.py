@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from fractions import Fraction
 from math import inf, pi, sqrt
 
@@ -22,9 +23,9 @@ from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
 from dsp.synchronization.base import Need, Observation
 from dsp.synchronization.fingerprint import FingerprintMethod, take_fingerprint
-from testbed.bench.rows import BenchRow, rmse_row
+from testbed.bench.rows import BenchRow, rmse_row, share_row
 
-__all__ = ["SUBCARRIERS", "Trial", "cacc_path_length_m", "draw", "rows"]
+__all__ = ["SUBCARRIERS", "Broken", "Trial", "cacc_path_length_m", "draw", "rows", "validity_rows"]
 
 SUBCARRIERS = (64, 128, 256, 512, 1024)
 SPACING_HZ = 120e3
@@ -40,8 +41,18 @@ LOS_EXCESS_DB = 10.0
 """Line of sight over all other static paths together: what CACC needs."""
 
 _OUTLIER_BOUNDS = 8.0
+_WRONG = 5.0
 _LEAST_DOPPLER_HZ = 100.0
 _GREATEST_DOPPLER_HZ = 1900.0
+
+
+class Broken(StrEnum):
+    """An assumption of the method that the second slot breaks."""
+
+    SCENE = "another scene"
+    PATH = "one path moved"
+    MOVER = "mover 3 to 20 dB above the static paths"
+    NOTHING_STATIC = "nothing static"
 
 
 @dataclass(frozen=True)
@@ -69,18 +80,20 @@ def draw(
     snr_db: float = SNR_DB,
     target_db: float = TARGET_DB,
     antennas: int = 1,
+    broken: Broken | None = None,
 ) -> Trial:
     """Six static paths of unit power and one target, seen twice at offsets of ±100 ns and ±400 Hz.
 
     Static delays 0.1 to 1.5 µs with complex Gaussian gains; with ``line_of_sight`` the first path comes at 50 ns and is
     10 dB above the rest. The target's delay is 0.2 to 1.5 µs in either slot, its Doppler 0.1 to 1.9 kHz of either sign.
+    ``broken`` is the assumption that the second slot breaks.
     """
     gains = _complex_normal(generator, (STATIC_PATHS,))
     delays_s = generator.uniform(0.1e-6, 1.5e-6, STATIC_PATHS)
     if line_of_sight:
         delays_s[0] = LOS_DELAY_S
         gains[0] *= sqrt(10.0 ** (LOS_EXCESS_DB / 10.0)) * np.linalg.norm(gains[1:]) / abs(gains[0])
-    gains /= np.linalg.norm(gains)
+    gains = _unit(gains)
     sines = generator.uniform(-1.0, 1.0, STATIC_PATHS + 1)
     f = (np.arange(subcarriers) - (subcarriers - 1) / 2) * SPACING_HZ
     t = (np.arange(SYMBOLS) - (SYMBOLS - 1) / 2) * SYMBOL_S
@@ -90,13 +103,25 @@ def draw(
     stretch = 1.0 + f / float(CARRIER_HZ)
     states, offsets, frequencies, target_s = [], [], [], 0.0
     for slot in range(2):
+        dopplers_hz = np.zeros(STATIC_PATHS)
+        if slot == 1 and broken is Broken.SCENE:
+            gains, delays_s = _unit(_complex_normal(generator, gains.shape)), generator.uniform(0.1e-6, 1.5e-6, 6)
+        elif slot == 1 and broken is Broken.PATH:
+            delays_s = np.append(delays_s[:-1], generator.uniform(0.1e-6, 1.5e-6))
+        elif slot == 1 and broken is Broken.NOTHING_STATIC:
+            dopplers_hz = generator.uniform(-_GREATEST_DOPPLER_HZ, _GREATEST_DOPPLER_HZ, STATIC_PATHS)
+        elif slot == 1 and broken is Broken.MOVER:
+            target_db = float(generator.uniform(3.0, 20.0))
         target_s = float(generator.uniform(0.2e-6, 1.5e-6))
         doppler_hz = float(generator.choice([-1, 1]) * generator.uniform(_LEAST_DOPPLER_HZ, _GREATEST_DOPPLER_HZ))
         target = sqrt(10.0 ** (target_db / 10.0)) * np.exp(2j * pi * generator.uniform())
         moving = target * np.exp(2j * pi * (np.outer(t * doppler_hz, stretch) - target_s * f))
         to_s, cfo_hz = float(generator.uniform(-100e-9, 100e-9)), float(generator.uniform(-400.0, 400.0))
         turn = np.exp(2j * pi * (np.outer(t * cfo_hz, stretch) - to_s * f))
-        values = (static[:, None, :] + array[:, -1, None, None] * moving) * turn
+        held = np.exp(-2j * pi * np.outer(f, delays_s)) * gains
+        paths = np.exp(2j * pi * np.outer(t, dopplers_hz))
+        scene = np.einsum("lu,au,ku->alk", paths, array[:, :-1], held)
+        values = (scene + array[:, -1, None, None] * moving) * turn
         values = values + sqrt(noise) * _complex_normal(generator, values.shape)
         states.append(_state(values, f, t, noise, tick=slot * 1_000_000))
         offsets.append(to_s)
@@ -141,6 +166,35 @@ def rows(trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, sn
             generator = np.random.default_rng([seed, count, int(sight)])
             found += _figures(generator, count, trials, line_of_sight=sight, snr_db=snr_db)
     return found
+
+
+def validity_rows(
+    trials: int, seed: int, *, subcarriers: int = 64, snr_db: float = 10.0, kinds: Sequence[Broken | None] | None = None
+) -> list[BenchRow]:
+    """Share of false rejections with every assumption intact, and of silently wrong offsets for each one broken.
+
+    Wrong is an offset stated as valid that errs by more than five of its stated deviations.
+    """
+    made = []
+    for number, broken in enumerate((None, *Broken) if kinds is None else kinds):
+        generator = np.random.default_rng([seed, number])
+        rejected = wrong = 0
+        for _ in range(trials):
+            trial = draw(generator, subcarriers, line_of_sight=False, snr_db=snr_db, broken=broken)
+            fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
+            seen = Observation(trial.after, trial.departures[1], extras={Need.FINGERPRINT: fingerprint})
+            offset = FingerprintMethod().estimate(seen)
+            if not offset.valid or offset.to_s is None or offset.to_std_s is None:
+                rejected += 1
+            elif abs(offset.to_s - trial.to_s[1]) > _WRONG * offset.to_std_s:
+                wrong += 1
+        counted = [("silent_wrong_rate", wrong, 0.01)]
+        counted.append(("false_rejection_rate", rejected, 0.02) if broken is None else ("invalid_share", rejected, 1.0))
+        for metric, count, goal in counted:
+            row = share_row("fingerprint validity", "fingerprint", metric, count, trials, goal)
+            row.parameters = {"broken": "nothing" if broken is None else str(broken), "snr_db": snr_db}
+            made.append(row)
+    return made
 
 
 def _figures(
@@ -229,6 +283,10 @@ def _state(values: ComplexArray, f: FloatArray, t: FloatArray, noise: float, *, 
         noise=np.full(values.shape[0], noise),
         frame_of_symbol=np.zeros(len(t), dtype=np.intp),
     )
+
+
+def _unit(gains: ComplexArray) -> ComplexArray:
+    return np.asarray(gains / np.linalg.norm(gains))
 
 
 def _complex_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> ComplexArray:
