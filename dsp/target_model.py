@@ -110,9 +110,10 @@ class TargetModel:
     def _inputs(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, float]:
         return self._geometry, self._figures, self._sines, self._whiten_delays, VELOCITY_STD_MPS
 
-    def _outputs(self) -> tuple[FloatArray, FloatArray]:
+    def _outputs(self, *sets: int) -> tuple[FloatArray, FloatArray]:
+        """Room for residuals and their gradients."""
         rows = 3 * len(self._measurements) + self.dimension
-        return np.empty(rows), np.empty((rows, 2 * self.dimension))
+        return np.empty((*sets, rows)), np.empty((*sets, rows, 2 * self.dimension))
 
     def residuals(self, state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Whitened residuals, shape (row,), and gradients of the predictions, shape (row, 2·dimension).
@@ -157,7 +158,7 @@ class TargetModel:
         from dsp.kernels.target import _minimise
 
         state = np.array(start, dtype=np.float64)
-        cost = _minimise(state, *self._inputs, *self._outputs(), _STEPS)
+        cost = _minimise(state, *self._inputs, *self._outputs(2), _STEPS)
         return cost, state
 
     def at_rest(self, place: FloatArray) -> FloatArray:
@@ -201,50 +202,52 @@ class TargetModel:
         found = [point for index in range(len(self._measurements)) for point in self._crossings(index)]
         if not self._sines.shape[1] or self.dimension == 3:
             sharpest = int(np.argmin([one.delay_std_s for one in self._measurements]))
-            directions = self._directions(_ELLIPSE_STARTS)
-            ring = [point for point in (self._on_ellipse(sharpest, way) for way in directions) if point is not None]
-            still = np.zeros(self.dimension)
-            costs = np.array([self.cost(np.concatenate([point, still])) for point in ring])
+            ring = self._on_ellipse(sharpest, self._directions(_ELLIPSE_STARTS))
+            costs = self._costs(np.hstack([ring, np.zeros_like(ring)]))
             if self.dimension == 2:
                 chosen = np.flatnonzero((costs <= np.roll(costs, 1)) & (costs < np.roll(costs, -1)))
             else:
                 chosen = np.argsort(costs)[:_SHELL_STARTS]
-            found += [ring[index] for index in chosen]
+            found += list(ring[chosen])
         return found
 
-    def _directions(self, number: int) -> list[FloatArray]:
+    def _costs(self, states: FloatArray) -> FloatArray:
+        from dsp.kernels.target import _costs
+
+        costs = np.empty(len(states))
+        _costs(states, *self._inputs, *self._outputs(), costs)
+        return costs
+
+    def _directions(self, number: int) -> FloatArray:
+        """Unit vectors, shape (direction, dimension)."""
         turn = 2.0 * np.pi * (np.arange(number) + 0.5) / number
         if self.dimension == 2:
-            return [np.array([np.cos(angle), np.sin(angle)]) for angle in turn]
-        heights = (-0.7, -0.3, 0.0, 0.3, 0.7)
-        return [
-            np.array([np.cos(angle) * np.sqrt(1 - height**2), np.sin(angle) * np.sqrt(1 - height**2), height])
-            for angle in turn[::6]
-            for height in heights
-        ]
+            return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        heights = np.array([-0.7, -0.3, 0.0, 0.3, 0.7])
+        level = np.sqrt(1.0 - heights**2)
+        around = turn[::6, None]
+        ways = np.stack(
+            [np.cos(around) * level, np.sin(around) * level, np.broadcast_to(heights, (around.size, heights.size))],
+            axis=-1,
+        )
+        return np.asarray(ways.reshape(-1, 3))
 
     def _crossings(self, index: int) -> list[FloatArray]:
         axis = self._geometry[2, index]
         broadside = np.array([axis[1], -axis[0], *([0.0] * (self.dimension - 2))])
-        points = []
-        for value in self._measurements[index].sines:
-            sine = float(np.clip(value, -1.0, 1.0))
-            for side in (1.0, -1.0):
-                way = sine * axis + side * np.sqrt(1.0 - sine**2) * broadside
-                point = self._on_ellipse(index, way)
-                if point is not None:
-                    points.append(point)
-        return points
+        sine = np.clip(np.array(self._measurements[index].sines, dtype=np.float64), -1.0, 1.0)[:, None]
+        across = np.sqrt(1.0 - sine**2) * broadside
+        return list(self._on_ellipse(index, np.concatenate([sine * axis + across, sine * axis - across])))
 
-    def _on_ellipse(self, index: int, way: FloatArray) -> FloatArray | None:
-        """Point of a link's ellipse in the direction ``way`` from its receiver."""
+    def _on_ellipse(self, index: int, ways: FloatArray) -> FloatArray:
+        """Points of a link's ellipse in the directions ``ways`` from its receiver."""
         receiver = self._geometry[0, index]
         baseline = self._geometry[1, index] - receiver
         length = float(np.linalg.norm(baseline))
         # a delay that noise has put below the baseline's: the narrowest ellipse that is left
         total = max(float(self._figures[1, index]) * SPEED_OF_LIGHT_MPS, length * (1.0 + 1e-6) + 1e-6)
-        denominator = 2.0 * (total - float(baseline @ way))
-        return receiver + way * ((total**2 - length**2) / denominator) if denominator > 0 else None
+        distance = (total**2 - length**2) / (2.0 * (total - ways @ baseline))
+        return np.asarray(receiver + ways * distance[:, None])
 
 
 def _check(measurements: Sequence[LinkMeasurement], stations: Mapping[str, Station]) -> None:

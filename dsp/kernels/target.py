@@ -8,7 +8,7 @@ from numba import njit
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 
-__all__ = ["_minimise", "_residuals"]
+__all__ = ["_costs", "_minimise", "_residuals"]
 
 
 @njit(cache=True)
@@ -29,8 +29,10 @@ def _residuals(
     ``sines`` (m, repetitions), filled up with infinity.
     """
     links, dimension = geometry.shape[1], geometry.shape[2]
-    values[:] = 0.0
-    slopes[:] = 0.0
+    for row in range(len(values)):
+        values[row] = 0.0
+        for column in range(2 * dimension):
+            slopes[row, column] = 0.0
     delays = np.empty(links)
     gradients = np.empty((links, dimension))
     first, second = np.empty(dimension), np.empty(dimension)
@@ -90,6 +92,38 @@ def _residuals(
 
 
 @njit(cache=True)
+def _squared(values: FloatArray) -> float:
+    total = 0.0
+    for index in range(len(values)):
+        total += values[index] * values[index]
+    return total
+
+
+@njit(cache=True)
+def _copy(source: FloatArray, target: FloatArray) -> None:
+    for index in range(len(source)):
+        target[index] = source[index]
+
+
+@njit(cache=True)
+def _costs(
+    states: FloatArray,
+    geometry: FloatArray,
+    figures: FloatArray,
+    sines: FloatArray,
+    whiten_delays: FloatArray,
+    prior_std: float,
+    values: FloatArray,
+    slopes: FloatArray,
+    costs: FloatArray,
+) -> None:
+    """Fill ``costs`` with the squared residuals at each of ``states``."""
+    for index in range(len(states)):
+        _residuals(states[index], geometry, figures, sines, whiten_delays, prior_std, values, slopes)
+        costs[index] = _squared(values)
+
+
+@njit(cache=True)
 def _solve_positive(matrix: FloatArray, right: FloatArray) -> None:
     """Overwrite ``right`` with matrix⁻¹·right and ``matrix`` with its Cholesky factor; NaN if it is not positive."""
     size = len(right)
@@ -121,34 +155,60 @@ def _minimise(
     slopes: FloatArray,
     steps: int,
 ) -> float:
-    """Move ``state`` to a minimum of the squared residuals by Gauss–Newton with Marquardt's damping; its cost."""
+    """Move ``state`` to a minimum of the squared residuals by Gauss–Newton with Marquardt's damping; its cost.
+
+    ``values`` and ``slopes`` are two sets of what `_residuals` fills, one above the other.
+    """
+    # plain loops: matrix products would take LLVM several seconds to compile
     size = len(state)
-    trial_values, trial_slopes = np.empty_like(values), np.empty_like(slopes)
+    information, damped = np.empty((size, size)), np.empty((size, size))
+    step, trial = np.empty(size), np.empty(size)
+    trial_values, trial_slopes = values[1], slopes[1]
+    values, slopes = values[0], slopes[0]
     _residuals(state, geometry, figures, sines, whiten_delays, prior_std, values, slopes)
-    cost = np.sum(values**2)
+    cost = _squared(values)
     damping = 1e-3
     for _ in range(steps):
-        information = slopes.T @ slopes
-        step = slopes.T @ values
-        damped = information.copy()
-        floor = 1e-12 * np.trace(information)
-        for index in range(size):
-            damped[index, index] += damping * (information[index, index] + floor)
-        _solve_positive(damped, step)
-        trial = state + step
-        _residuals(trial, geometry, figures, sines, whiten_delays, prior_std, trial_values, trial_slopes)
-        trial_cost = np.sum(trial_values**2)
-        if not trial_cost <= cost:  # not a number counts as worse
-            damping *= 8.0
-            if damping > 1e9:
+        trace = 0.0
+        for row in range(size):
+            for column in range(row + 1):
+                total = 0.0
+                for index in range(len(values)):
+                    total += slopes[index, row] * slopes[index, column]
+                information[row, column] = total
+                information[column, row] = total
+            trace += information[row, row]
+        better, settled = False, False
+        while damping <= 1e9:
+            for row in range(size):
+                step[row] = 0.0
+                for index in range(len(values)):
+                    step[row] += slopes[index, row] * values[index]
+                for column in range(size):
+                    damped[row, column] = information[row, column]
+                damped[row, row] += damping * (information[row, row] + 1e-12 * trace)
+            _solve_positive(damped, step)
+            for row in range(size):
+                trial[row] = state[row] + step[row]
+            _residuals(trial, geometry, figures, sines, whiten_delays, prior_std, trial_values, trial_slopes)
+            trial_cost = _squared(trial_values)
+            if trial_cost <= cost:  # never true of what is not a number
+                better = True
                 break
-            continue
-        settled = cost - trial_cost < 1e-9 and step @ information @ step < 1e-8
-        state[:] = trial
+            damping *= 8.0
+        if not better:
+            break
+        length = 0.0
+        for row in range(size):
+            for column in range(size):
+                length += step[row] * information[row, column] * step[column]
+        settled = cost - trial_cost < 1e-9 and length < 1e-8
         cost = trial_cost
-        values[:] = trial_values
-        slopes[:] = trial_slopes
+        _copy(trial, state)
+        _copy(trial_values, values)
+        for index in range(len(values)):
+            _copy(trial_slopes[index], slopes[index])
         damping = max(damping / 8.0, 1e-12)
         if settled:
             break
-    return float(cost)
+    return cost
