@@ -116,7 +116,7 @@ def _estimate(observation: Observation, *, exact: bool) -> Offset:
         return replace(blank, reason=_nothing_moves(seen))
     fit = circle_fit(seen, line.frequency_hz, exact=False)
     if exact:
-        bent = circle_fit(seen, line.frequency_hz, exact=True)
+        bent = circle_fit(seen, fit.doppler_hz, exact=True)
         # where noise hides the third parameter it only costs: its gain is then Gamma(subcarriers)
         count = len(seen.values)
         if fit.cost - bent.cost > count + _BENT_SIGMAS * np.sqrt(count):

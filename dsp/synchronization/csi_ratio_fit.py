@@ -149,7 +149,7 @@ def circle_fit(seen: Ratios, doppler_hz: float, *, exact: bool) -> CircleFit:
             share *= 0.5
         else:
             break
-        settled = state.cost - trial.cost < 1e-6
+        settled = state.cost - trial.cost < 1e-4  # of a likelihood: a hundredth of a deviation
         state = trial
         if settled:
             break

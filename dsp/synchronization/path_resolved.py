@@ -34,7 +34,7 @@ _PADDING = 2
 _DOPPLER_RATE_STD = 50.0 / 2.4e9
 """Prior deviation of a path's Doppler rate per hertz of carrier: 50 Hz/s at 2.4 GHz."""
 _CLOSEST_CELLS = 0.3
-_CROWD_CELLS, _LARGEST_CROWD = 2.5, 4
+_CROWD_CELLS, _LARGEST_CROWD = 2.5, 3
 """Paths, the reference included, within so many cells of it: more fit anything that the band can show."""
 _LARGEST_STD_CELLS = 0.1
 _LONGEST_S = (1e-6, 5e-6)
