@@ -57,6 +57,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code of the command line ``arguments``; errors are one line on the standard error."""
+    # Around small linear algebra two threads are slower than one, and far slower on a busy machine; numpy reads this
+    # when it is first imported, which no command has done yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         result: Any = cli.main(arguments, prog_name="isac", standalone_mode=False)
     except click.ClickException as error:
