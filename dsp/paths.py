@@ -1,4 +1,4 @@
-"""Earliest path of a channel."""
+"""Earliest path of a channel: the length of the direct way, where there is one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsp.channel import ChannelState
-from dsp.departure import _mean_channel, _Paths
+from dsp.path_sum import PathFit, PathSum, path_sum
 
 __all__ = ["FirstPath", "first_path"]
+
+_LARGEST_ORDER = 10
+_CLOSEST = 0.6
+"""Reciprocal bandwidths that two paths must be apart: closer ones trade amplitude against each other without limit."""
+_WEAKEST = 0.05
+"""Amplitude against the strongest path's below which an earlier one counts as a side lobe's remainder."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,34 @@ class FirstPath:
     delay_s: float
     """Residual, against the CSI's reference."""
     std_s: float
+    """Deviation from noise, with every other path's delay and amplitude unknown."""
 
 
 def first_path(csi: ChannelState) -> FirstPath:
-    weights = csi.weights.sum(axis=0)
-    known = weights > 0.0
-    channel = _mean_channel(csi)[known] / weights[known]
-    fit = _Paths(csi.subcarrier_hz[known], channel, weights[known] / weights[known].mean())
+    """Earliest path of the slot's mean channel on antenna 0, refined together with all others.
+
+    Paths are added where the remainder correlates best, within half a reciprocal subcarrier spacing of the strongest,
+    and all are refined together by least squares, while the description length falls. What stands then first in
+    delay, no weaker than 26 dB below the strongest, is taken.
+
+    Raises
+    ------
+    ValueError
+        If fewer than eight subcarriers are known.
+    """
+    fit, _ = path_sum(csi)
     best = fit.refined(np.array([fit.strongest_delay()]))
-    index = int(np.argmax(np.abs(best.amplitudes)))
+    for _ in range(_LARGEST_ORDER - 1):
+        trial = fit.refined(np.append(best.delays_s, fit.other_delay(best)))
+        if trial.length >= best.length or not _resolved(fit, trial):
+            break
+        best = trial
+    level = np.abs(best.amplitudes)
+    eligible = np.flatnonzero(level >= _WEAKEST * level.max())
+    index = int(eligible[np.argmin(best.delays_s[eligible])])
     return FirstPath(float(best.delays_s[index]), float(best.delay_std_s[index]))
+
+
+def _resolved(fit: PathSum, trial: PathFit) -> bool:
+    """Whether all paths stand apart."""
+    return bool(np.all(np.diff(np.sort(trial.delays_s)) > _CLOSEST / fit.band_hz))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.acquisition import Detection, find_frames
-from dsp.channel import ChannelState, ComplexArray
+from dsp.channel import ChannelState
 from dsp.waveform import Waveform
 from testbed.capture import Capture
 
@@ -33,12 +34,12 @@ class Slot:
     """True where frames are missing that no loss explains, so that the first one found need not be the first sent."""
 
 
-def baseband(capture: Capture) -> ComplexArray:
+def baseband(capture: Capture) -> NDArray[np.complex64]:
     """Samples on the counter's raster, shape (antenna, sample), full scale one, lost ones zero, DC removed."""
     full_scale = np.float32(capture.full_scale)
     last = capture.stretches[-1]
     length = last.first_tick - capture.stretches[0].first_tick + last.samples
-    samples = np.zeros((capture.samples.shape[0], length), dtype=np.complex64)
+    samples: NDArray[np.complex64] = np.zeros((capture.samples.shape[0], length), dtype=np.complex64)
     for stretch in capture.stretches:
         at = stretch.first_tick - capture.stretches[0].first_tick
         pairs = np.ascontiguousarray(capture.samples[:, stretch.start : stretch.start + stretch.samples])
@@ -51,7 +52,7 @@ def baseband(capture: Capture) -> ComplexArray:
     return samples
 
 
-def _offset(samples: ComplexArray) -> ComplexArray:
+def _offset(samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
     """Constant added by the receiver, shape (antenna,): block means, each weighted with the inverse of its variance.
 
     The plain mean would keep what the strong leakage does not average out, a line 40 dB above the noise that is left.
@@ -67,7 +68,7 @@ def _offset(samples: ComplexArray) -> ComplexArray:
 
 def find_slots(
     capture: Capture,
-    samples: ComplexArray,
+    samples: NDArray[np.complex64],
     waveform: Waveform,
     *,
     identities: Sequence[int],
