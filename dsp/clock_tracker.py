@@ -1,0 +1,198 @@
+"""One clock against another over rounds: tracked, predicted and bridged by the oscillator's own noise model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log, pi
+
+import numpy as np
+
+from dsp.channel import FloatArray
+from dsp.oscillator import PowerLaw
+
+__all__ = ["ClockPrediction", "ClockTracker", "Innovation"]
+
+_PER_DECADE = 2.0
+"""Gauss–Markov processes of the flicker bank per decade of time constants: its spectrum is 1/f within 1 %."""
+_SMALL = 1e-2
+
+
+@dataclass(frozen=True)
+class ClockPrediction:
+    """One clock less another at a moment."""
+
+    offset_s: float
+    offset_std_s: float
+    drift: float
+    drift_std: float
+
+
+@dataclass(frozen=True)
+class Innovation:
+    """How far a measurement lay from what was predicted."""
+
+    nis: float
+    """Squared over its covariance: ``degrees`` on the average if the model is right."""
+    degrees: int
+
+
+class ClockTracker:
+    """Kalman filter of the offset between two clocks.
+
+    States: time offset; drift, a random walk; and a bank of Gauss–Markov processes of equal variance and
+    logarithmically spaced time constants whose sum is flicker frequency noise, S_y = h/f between the inverse of the
+    longest and of the shortest one (times 2π). White frequency noise drives the offset directly. Phase noise proper
+    is the measurement's: state it in its deviation.
+
+    Parameters
+    ----------
+    power_law : PowerLaw
+        Of the difference: the sum of both oscillators' coefficients.
+    shortest_s, longest_s : float
+        What the flicker bank spans: from the rounds' spacing, or less, to the run's length, or more.
+    aging_std : float, optional
+        Prior deviation of a constant frequency drift, 1/s; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If the span is empty, or a deviation negative.
+
+    Source: flicker as a sum of relaxations, Barnes and Jarvis 1971; docs/methods/clocks.md eq. 5.
+    """
+
+    def __init__(self, power_law: PowerLaw, *, shortest_s: float, longest_s: float, aging_std: float = 0.0) -> None:
+        if not 0 < shortest_s < longest_s:
+            raise ValueError(f"a flicker bank from {shortest_s} s to {longest_s} s is empty")
+        if aging_std < 0:
+            raise ValueError("a deviation cannot be negative")
+        self._law = power_law
+        self._constants_s, variance = _flicker_bank(power_law.flicker_fm, shortest_s, longest_s)
+        self._variance = variance
+        size = 3 + len(self._constants_s)
+        self._mean: FloatArray = np.zeros(size)
+        self._covariance: FloatArray = np.zeros((size, size))
+        self._covariance[2, 2] = aging_std**2
+        self._covariance[3:, 3:] = variance * np.eye(len(self._constants_s))
+        self._time_s: float | None = None
+
+    def update(
+        self, time_s: float, offset_s: float, offset_std_s: float, *, drift: float, drift_std: float
+    ) -> Innovation | None:
+        """Take a measured offset and drift, and say how well they were predicted; None for the first.
+
+        Parameters
+        ----------
+        time_s : float
+            Not before the last one's, on the clock against which the drift counts.
+        drift_std : float > 0
+            Deviation of the measured drift from the clock's own at that moment, with what the white frequency noise
+            leaves in the measurement's averaging time: (h_0/2/averaging time)^½.
+
+        Raises
+        ------
+        ValueError
+            If the time runs backwards or a deviation is not positive.
+        """
+        if offset_std_s <= 0 or drift_std <= 0:
+            raise ValueError("a measurement has no positive deviation")
+        if self._time_s is None:
+            self._time_s = time_s
+            self._mean[:2] = offset_s, drift
+            # the flicker that the first drift contains is not the random walk's
+            bank = np.zeros(len(self._mean))
+            bank[3:] = 1.0
+            self._covariance[0, 0] = offset_std_s**2
+            self._covariance[1, 1] = drift_std**2 + float(bank @ self._covariance @ bank)
+            cross = self._covariance @ bank
+            self._covariance[1, 3:] = self._covariance[3:, 1] = -cross[3:]
+            return None
+        self._mean, self._covariance = self._propagated(time_s)
+        self._time_s = time_s
+        return self._corrected(np.array([offset_s, drift]), np.array([offset_std_s, drift_std]))
+
+    def predict(self, time_s: float) -> ClockPrediction:
+        """Offset and drift at ``time_s``, not before the last update's.
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured yet, or the time lies before the last measurement.
+        """
+        mean, covariance = self._propagated(time_s)
+        seen = self._seen()
+        offset_s, drift = seen @ mean
+        spread = seen @ covariance @ seen.T
+        return ClockPrediction(float(offset_s), float(spread[0, 0] ** 0.5), float(drift), float(spread[1, 1] ** 0.5))
+
+    def _seen(self) -> FloatArray:
+        """What is measured of the states: the offset, and the drift with all flicker."""
+        seen = np.zeros((2, len(self._mean)))
+        seen[0, 0] = 1.0
+        seen[1, 1] = 1.0
+        seen[1, 3:] = 1.0
+        return seen
+
+    def _corrected(self, measured: FloatArray, deviations: FloatArray) -> Innovation:
+        seen, noise = self._seen(), np.diag(deviations**2)
+        innovation = measured - seen @ self._mean
+        # scaled to unit noise: variances of 1e-22 s² beside 1e-24 would meet the solver's limits
+        scaled = seen / deviations[:, None]
+        spread = scaled @ self._covariance @ scaled.T + np.eye(2)
+        normalised = innovation / deviations
+        gain = np.linalg.solve(spread, scaled @ self._covariance).T / deviations
+        self._mean = self._mean + gain @ innovation
+        # Joseph's form: stays positive where the prior is many orders wider than the measurement
+        keep = np.eye(len(self._mean)) - gain @ seen
+        self._covariance = keep @ self._covariance @ keep.T + gain @ noise @ gain.T
+        return Innovation(float(normalised @ np.linalg.solve(spread, normalised)), 2)
+
+    def _propagated(self, time_s: float) -> tuple[FloatArray, FloatArray]:
+        if self._time_s is None:
+            raise ValueError("nothing was measured yet")
+        step_s = time_s - self._time_s
+        if step_s < 0:
+            raise ValueError(f"time runs backwards, by {-step_s:g} s")
+        move, noise = _transition(self._law, self._constants_s, self._variance, step_s)
+        return move @ self._mean, move @ self._covariance @ move.T + noise
+
+
+def _flicker_bank(coefficient: float, shortest_s: float, longest_s: float) -> tuple[FloatArray, float]:
+    """Time constants, half a decade beyond both ends, and the variance of each process.
+
+    A process of variance σ² and time constant T has the spectrum 4σ²T/(1 + (2πfT)²); of constants spaced by a ratio r
+    the sum over all is σ²/(f·ln r), so that σ² = h·ln r.
+    """
+    if coefficient == 0.0:
+        return np.zeros(0), 0.0
+    low, high = np.log10(shortest_s / (2 * pi)) - 0.5, np.log10(longest_s / (2 * pi)) + 1.5
+    count = max(2, ceil((high - low) * _PER_DECADE) + 1)
+    exponents = np.linspace(low, high, count)
+    ratio = 10.0 ** (exponents[1] - exponents[0])
+    return np.asarray(10.0**exponents), float(coefficient * log(ratio))
+
+
+def _transition(
+    law: PowerLaw, constants_s: FloatArray, variance: float, step_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """Exact transition matrix and noise covariance over ``step_s``: offset, drift, aging, flicker bank."""
+    size = 3 + len(constants_s)
+    move, noise = np.eye(size), np.zeros((size, size))
+    move[0, 1], move[0, 2], move[1, 2] = step_s, 0.5 * step_s**2, step_s
+    walk = 2.0 * pi**2 * law.random_walk_fm
+    noise[0, 0] = 0.5 * law.white_fm * step_s + walk * step_s**3 / 3.0
+    noise[0, 1] = noise[1, 0] = 0.5 * walk * step_s**2
+    noise[1, 1] = walk * step_s
+    if len(constants_s):
+        age = step_s / constants_s
+        decayed = -np.expm1(-age)
+        bank = np.arange(3, size)
+        move[bank, bank] = np.exp(-age)
+        move[0, bank] = constants_s * decayed
+        noise[bank, bank] = -variance * np.expm1(-2.0 * age)
+        noise[0, bank] = noise[bank, 0] = variance * constants_s * decayed**2
+        # the closed form loses all its digits where the step is short
+        series = age**3 * (2.0 / 3.0 - age * (0.5 - age * 7.0 / 30.0))
+        exact = 2.0 * age - 4.0 * decayed - np.expm1(-2.0 * age)
+        noise[0, 0] += float(np.sum(variance * constants_s**2 * np.where(age < _SMALL, series, exact)))
+    return move, noise
