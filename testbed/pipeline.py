@@ -23,6 +23,7 @@ from dsp.waveform import frame
 from testbed import rows
 from testbed.calibration import Calibration
 from testbed.capture import Capture
+from testbed.closing import node_rows
 from testbed.departures import Departures
 from testbed.errors import UserError
 from testbed.pairs import Departed, Heard, estimates, observation
@@ -103,6 +104,7 @@ class Pipeline:
             self._depart(index, current)
         heard = self._sense(current)
         offsets = self._synchronize(index, heard, current)
+        self._results.nodes += node_rows(index, self._scenario, heard, offsets)
         self._locate(index, heard, offsets, current)
 
     def finish(self, environment: Mapping[str, object], events: Sequence[EventRow] = ()) -> Results:
