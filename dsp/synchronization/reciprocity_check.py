@@ -58,8 +58,8 @@ class NonReciprocal:
 def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: bool = False) -> Offset:
     """Offset with its reciprocity tested: deviations widened, or invalid with the reason.
 
-    With ``correct`` the time offset is replaced by the joint fit's; otherwise its deviation takes in the
-    difference.
+    With ``correct`` the time offset is replaced by the joint fit's where the channel stands still over the slot;
+    otherwise its deviation takes in the difference.
     """
     if not offset.valid or offset.to_s is None or offset.to_std_s is None or offset.cfo_std_hz is None:
         return offset
@@ -87,10 +87,11 @@ def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: boo
         cfo_extra_hz = np.hypot(cfo_extra_hz, _SLOPE_OF_PATH * np.sqrt(power) / max(span_s, 1e-12))
         joint_s = _MODEL_GROWTH * growth * max(residual.to_std_s, seen.plain_std_s) * seen.deviation_factor
         to_extra_s = np.sqrt(max(joint_s**2 - residual.to_std_s**2, 0.0))
-        if not correct:
+        if not correct or seen.static_part < _STATIC:
             to_extra_s = np.hypot(to_extra_s, seen.to_correction_s)
-    # A channel that keeps its power in the slot's average is better fitted there: what moves has gone from it.
-    if correct and (len(seen.delays_s) or seen.static_part > _STATIC):
+    # A channel that keeps its power in the slot's average is better fitted there: what moves has gone from it. One
+    # that loses it is not, and a path found by chance must not throw away what the product knows.
+    if correct and seen.static_part >= _STATIC:
         to_s += seen.to_correction_s
     return replace(
         offset,
