@@ -153,6 +153,15 @@ def test_a_mover_above_the_static_paths_is_recognised() -> None:
     assert found.reason
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_fingerprint_is_taken_of_a_mover_above_several_static_paths(seed: int) -> None:
+    generator = np.random.default_rng(100 + seed)
+    mover = (float(generator.uniform(0.2e-6, 1.2e-6)), float(generator.uniform(200.0, 1700.0)), 3.0)
+    csi, departure = slot(replace(scene(generator), mover=mover), generator)
+    with pytest.raises(ValueError, match="no fingerprint"):
+        take_fingerprint(csi, departure, transmitter="m")
+
+
 def test_a_scene_without_anything_static_gives_no_fingerprint() -> None:
     generator = np.random.default_rng(8)
     csi, departure = slot(scene(generator), generator)
