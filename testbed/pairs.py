@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot, pi
+from typing import Any
 
+import numpy as np
+
+from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
 from dsp.synchronization.base import Method, Need, Observation, Offset, Port
+from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
 from dsp.synchronization.registry import method
+from testbed.antennas import antenna_m
 from testbed.calibration import Calibration
 from testbed.scenario import Node, Scenario
 
-__all__ = ["Departed", "Heard", "estimates", "observation"]
+__all__ = ["Departed", "Heard", "Observed", "estimates", "observed"]
 
 _COHERENT_S = 0.5e-3
 """Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
@@ -44,17 +50,36 @@ class Heard:
     """The same without the movers found; None where none were looked for."""
 
 
-def _averaged(heard: Heard) -> ChannelState:
-    """What stands, averaged over runs of symbols short against any motion, which evens the weights out."""
-    csi = heard.csi if heard.quiet is None else heard.quiet
+def _averaged(heard: Heard, *, standing: bool) -> ChannelState:
+    """CSI averaged over runs of symbols short against any motion, which evens the weights out."""
+    csi = heard.quiet if standing and heard.quiet is not None else heard.csi
     symbols = int((csi.frame_of_symbol == csi.frame_of_symbol[0]).sum())
     spacing_s = float(csi.symbol_s[1] - csi.symbol_s[0]) if symbols > 1 else _COHERENT_S
     run = max(1, min(int(_COHERENT_S / spacing_s), symbols // _LEAST_BLOCKS))
     return csi.averaged(run)
 
 
-def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration) -> Observation:
-    """What the pair observed, as the methods receive it."""
+@dataclass(frozen=True)
+class Observed:
+    """What a pair observed of each other, as the methods receive it."""
+
+    standing: Observation
+    """Without the movers found: for methods that compare the two directions, which see a mover in different places."""
+    whole: Observation
+    """With everything that was heard: for methods that look at one direction, movers included."""
+
+
+def observed(forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration) -> Observed:
+    """What the pair observed."""
+    return Observed(
+        _observation(forward, reverse, scenario, calibration, standing=True),
+        _observation(forward, reverse, scenario, calibration, standing=False),
+    )
+
+
+def _observation(
+    forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration, *, standing: bool
+) -> Observation:
     port = Port.SHARED
     if "separate" in (forward.receiver.port, forward.transmitter.port):
         port = Port.SEPARATE
@@ -73,21 +98,31 @@ def observation(forward: Heard, reverse: Heard | None, scenario: Scenario, calib
     length_s = float(forward.csi.symbol_s[-1] - forward.csi.symbol_s[0])
     wander_s, wander_hz = _clock_noise((forward.receiver, forward.transmitter), separation_s, max(length_s, 1e-6))
     return Observation(
-        forward=_averaged(forward),
+        forward=_averaged(forward, standing=standing),
         departure=None if departed is None else departed.moment,
-        reverse=None if reverse is None else _averaged(reverse),
+        reverse=None if reverse is None else _averaged(reverse, standing=standing),
         reverse_departure=None if returned is None else returned.moment,
         port=port,
         chain_constant_s=constant_s,
         departure_std_s=departure_std_s,
         clock_std_s=wander_s,
         clock_std_hz=wander_hz,
+        extras=_extras(forward, scenario),
     )
 
 
-def estimates(name: str, seen: Observation) -> tuple[Offset, Offset]:
+def _extras(forward: Heard, scenario: Scenario) -> dict[str, Any]:
+    """What the experiment knows of the link besides: the surveyed length of the direct path, where there is one."""
+    if not scenario.scene.line_of_sight:
+        return {}
+    ends = antenna_m(forward.transmitter, transmits=True), antenna_m(forward.receiver, transmits=False)
+    return {STATIC_PATH_DELAY: float(np.linalg.norm(ends[0] - ends[1])) / SPEED_OF_LIGHT_MPS}
+
+
+def estimates(name: str, pair: Observed) -> tuple[Offset, Offset]:
     """What the method called ``name`` says of the pair, both ways; one that needs both directions is asked once."""
     chosen = method(name)
+    seen = pair.standing if Need.REVERSE_LINK in chosen.needs else pair.whole
     offset = _asked(chosen, seen)
     if seen.reverse is None:
         return offset, offset

@@ -26,7 +26,7 @@ from testbed.capture import Capture
 from testbed.closing import node_rows
 from testbed.departures import Departures
 from testbed.errors import UserError
-from testbed.pairs import Departed, Heard, estimates, observation
+from testbed.pairs import Departed, Heard, estimates, observed
 from testbed.products import Products
 from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
 from testbed.scenario import Node, Scenario
@@ -232,7 +232,7 @@ class Pipeline:
                 ways = ((here.name, there.name), (there.name, here.name))
                 forward, reverse = (None if way not in found else found[way].standing() for way in ways)
                 if forward is not None:
-                    seen = observation(forward, reverse, self._scenario, self._calibration)
+                    seen = observed(forward, reverse, self._scenario, self._calibration)
                     for name in methods:
                         pair = estimates(name, seen)
                         baseline = rows.baseline(forward, reverse, pair, self._calibration)

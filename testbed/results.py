@@ -102,8 +102,9 @@ class DetectionRow(msgspec.Struct, kw_only=True):
     round: int
     method: str
     reference: str
-    """``absolute``, or ``line-of-sight`` where delay and Doppler count from the direct path's."""
-    delay_s: float
+    """``absolute``; ``line-of-sight`` where delay and Doppler count from the direct path's; ``none`` where the method
+    tells no delay."""
+    delay_s: float | None
     delay_std_s: float | None = None
     doppler_hz: float
     doppler_std_hz: float | None = None

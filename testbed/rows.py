@@ -28,9 +28,6 @@ __all__ = ["Offsets", "baseline", "clocks", "event", "events", "link", "payload"
 Offsets = dict[tuple[str, str, str], Offset]
 """By receiver, transmitter and method."""
 
-_CACC = "cacc"
-"""The method whose delays count from the line of sight."""
-
 
 def event(index: int | None, node: str | None, code: str, text: str) -> EventRow:
     """Something that went otherwise than planned."""
@@ -163,9 +160,8 @@ def targets(
         deviations.append(offset.to_std_s or 0.0)
         if origin is not None:
             detections += _detections(index, name, seen, "absolute", origin, offset.to_std_s or 0.0, truth)
-        elif name == _CACC and offset.valid:
-            sight = first_path(seen.heard.csi.antenna(0))
-            detections += _detections(index, name, seen, "line-of-sight", -sight.delay_s, sight.std_s, truth)
+        elif offset.valid:
+            detections += _relative(index, name, seen, offset, truth)
     if not any(origin is not None for origin in origins):
         return detections, []
     times_s, instant = slot_times(found, offsets, name)
@@ -229,4 +225,28 @@ def _detections(
                 target=truth.name_of(seen, path.residual_delay_s + origin_s, path.doppler_hz, reference),
             )
         )
+    return rows
+
+
+def _relative(index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen) -> list[DetectionRow]:
+    """What a method without clock offset says of movers: against the line of sight, or their Doppler alone."""
+    receiver, transmitter = seen.heard.receiver.name, seen.heard.transmitter.name
+    sensing, movers = offset.details.get("sensing"), offset.details.get("movers", ())
+    rows = [
+        DetectionRow(
+            receiver=receiver, transmitter=transmitter, round=index, method=name, reference="line-of-sight",
+            delay_s=path.delay_s, delay_std_s=path.delay_std_s,
+            doppler_hz=path.doppler_hz, doppler_std_hz=path.doppler_std_hz, snr_db=path.snr_db,
+            target=truth.name_of(seen, path.delay_s, path.doppler_hz, "line-of-sight"),
+        )
+        for path in (movers if sensing is None else sensing.paths)
+    ]  # fmt: skip
+    if not rows and offset.details.get("doppler_hz") is not None:
+        rows.append(
+            DetectionRow(
+                receiver=receiver, transmitter=transmitter, round=index, method=name, reference="none",
+                delay_s=None, doppler_hz=offset.details["doppler_hz"],
+                doppler_std_hz=offset.details.get("doppler_std_hz"),
+            )
+        )  # fmt: skip
     return rows

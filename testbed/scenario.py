@@ -38,7 +38,18 @@ __all__ = [
     "loads",
 ]
 
-METHODS = ("reciprocity-mle", "reciprocity-mp", "spectral-cc", "spectral-cc-interpolated", "cacc")
+METHODS = (
+    "reciprocity-mle",
+    "reciprocity-mp",
+    "spectral-cc",
+    "spectral-cc-interpolated",
+    "cacc",
+    "csi-ratio",
+    "csi-ratio-first-order",
+    "path-resolved",
+    "path-resolved-angle",
+    "path-resolved-dictionary",
+)
 """Methods that an experiment may name."""
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]

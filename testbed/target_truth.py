@@ -10,9 +10,10 @@ import numpy as np
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 from dsp.moment import Moment
+from testbed.antennas import antenna_m, array_centre_m
 from testbed.results import TargetTruth
 from testbed.scenario import Reflector, Scenario
-from testbed.targets import Echoes, antenna_m, array_centre_m
+from testbed.targets import Echoes
 from testbed.truth import ClockTruth
 
 __all__ = ["TargetsSeen", "targets_seen"]

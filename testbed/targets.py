@@ -8,7 +8,6 @@ from math import atan2, hypot, radians
 
 import numpy as np
 
-from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState, FloatArray
 from dsp.localization import LinkMeasurement, Position, Station, associate
 from dsp.moment import Moment
@@ -16,6 +15,7 @@ from dsp.sensing.angle import Angle, bearing
 from dsp.sensing.detection import Detection, Search
 from dsp.sensing.slot import SlotSensing, sense, without_movers
 from dsp.synchronization.base import Offset
+from testbed.antennas import antenna_m, antenna_spacing_m, array_centre_m
 from testbed.calibration import Calibration
 from testbed.pairs import Heard
 from testbed.scenario import Node, Scenario
@@ -24,8 +24,6 @@ __all__ = [
     "Echoes",
     "MovingTarget",
     "absolute_origin_s",
-    "antenna_m",
-    "array_centre_m",
     "echoes",
     "mirror_resolved",
     "positions",
@@ -96,34 +94,6 @@ def absolute_origin_s(heard: Heard, offset: Offset, middle_s: float, calibration
     time_offset_s = offset.to_s - offset.cfo_hz / carrier_hz * age_s
     chains_s = calibration.one_way_s(heard.receiver.name, heard.transmitter.name, time_stamped=departed.time_stamped)
     return apparent_s - time_offset_s - chains_s
-
-
-def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
-    """Where the first antenna is that transmits, or receives."""
-    offset = node.tx_offset_m if transmits else node.rx_offset_m
-    here = np.array(node.position_m, dtype=float)
-    if node.port == "shared":
-        return here
-    heading = radians(node.heading_deg)
-    forward, left = offset[0], offset[1]
-    turned = np.array(
-        [
-            np.cos(heading) * forward - np.sin(heading) * left,
-            np.sin(heading) * forward + np.cos(heading) * left,
-            offset[2] if len(offset) > 2 else 0.0,
-        ]
-    )
-    place: FloatArray = here + turned[: here.size]
-    return place
-
-
-def array_centre_m(node: Node, carrier_hz: float) -> FloatArray:
-    """Middle of the receiving antennas: where bearings are seen from, and where a path's delay, common to all, ends."""
-    first = antenna_m(node, transmits=False)
-    heading = radians(node.heading_deg)
-    left = np.array([-np.sin(heading), np.cos(heading), 0.0])[: first.size]
-    centre: FloatArray = first + 0.5 * (node.antennas - 1) * antenna_spacing_m(node, carrier_hz) * left
-    return centre
 
 
 def station(node: Node, carrier_hz: float) -> Station:
@@ -236,11 +206,6 @@ def mirror_resolved(angle: Angle, receiver: Station, position_m: FloatArray) -> 
     way = position_m[:2] - receiver.position_m[:2]
     true = atan2(way[1], way[0]) - receiver.heading_rad
     return min(angle.bearings_rad, key=lambda bearing_rad: abs(np.angle(np.exp(1j * (bearing_rad - true)))))
-
-
-def antenna_spacing_m(node: Node, carrier_hz: float) -> float:
-    """Distance between neighbouring antennas; half a wavelength where the scenario leaves it open."""
-    return node.antenna_spacing_m or 0.5 * SPEED_OF_LIGHT_MPS / carrier_hz
 
 
 def _max_doppler_hz(csi: ChannelState, scenario: Scenario) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dsp.synchronization.base import Method
 from dsp.synchronization.cacc import CrossAntennaCorrelation
+from dsp.synchronization.csi_ratio import CsiRatio, CsiRatioFirstOrder
+from dsp.synchronization.path_resolved import PathResolved, PathResolvedAngle, PathResolvedDictionary
 from dsp.synchronization.reciprocity import ReciprocityMLE, ReciprocityPencil
 from dsp.synchronization.spectral_correlation import SpectralCorrelation, SpectralCorrelationInterpolated
 
@@ -17,6 +19,11 @@ METHODS: dict[str, Method] = {
         SpectralCorrelation(),
         SpectralCorrelationInterpolated(),
         CrossAntennaCorrelation(),
+        CsiRatio(),
+        CsiRatioFirstOrder(),
+        PathResolved(),
+        PathResolvedAngle(),
+        PathResolvedDictionary(),
     )
 }
 """Every method built in, in the order in which reports list them."""

@@ -47,7 +47,7 @@ def run_trial(seed: int) -> MoverTrial:
     pairs = [(named[link], truths[link]) for link in named]
     return MoverTrial(
         found=bool(truths) and set(named) == set(truths),
-        range_cells=tuple((row.delay_s - true.delay_s) * bandwidth_hz for row, true in pairs),
+        range_cells=tuple(((row.delay_s or 0.0) - true.delay_s) * bandwidth_hz for row, true in pairs),
         doppler_cells=tuple((row.doppler_hz - true.doppler_hz) * interval_s for row, true in pairs),
         ghosts=sum(row.target is None for row in mine) / max(len(truths), 1),
     )

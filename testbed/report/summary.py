@@ -316,7 +316,7 @@ def _target(run: RunData, name: str, method: str) -> TargetFigures:
     velocities: list[float] = []
     for row in found:
         true = truth.get((link_name(row), int(row["round"])))
-        if true is None:
+        if true is None or row["delay_s"] is None:
             continue
         origin = 0.0 if row["reference"] == "absolute" else _baseline_s(run, row)
         ranges.append(LIGHT_SPEED * (row["delay_s"] + origin - true["delay_s"]))
