@@ -31,7 +31,7 @@ def blocks(page: Path) -> list[Block]:
 
 def named_files(page: Path) -> list[str]:
     """Files that the reader is told to save a block as, in order."""
-    return re.findall(r"[Ss]ave (?:this|it) as `([\w.-]+)`", page.read_text(encoding="utf-8"))
+    return re.findall(r"[Ss]ave\s+(?:this|it)\s+as\s+`([\w.-]+)`", page.read_text(encoding="utf-8"))
 
 
 def shown_as(shown: str, printed: str) -> bool:
