@@ -15,6 +15,8 @@ __all__ = ["LinkMeasurement", "Position", "Station", "associate", "averaged", "l
 _GATE = 13.8
 """Squared normalised distance below which two hypotheses agree: 99.9 % of a chi-square with two degrees."""
 _MIN_SEPARATION_M = 1e-3
+_SINGULAR = 1e-12
+"""Eigenvalue of the normalised information at which a direction counts as undetermined."""
 _CURVED = 4.0
 """Margin of the linear gate before the exact one."""
 
@@ -212,24 +214,22 @@ def _add(minima: list[_Minimum], model: TargetModel, start: FloatArray) -> None:
         same = float(difference @ information @ difference) < 1.0
         if same or float(np.linalg.norm(difference)) < _MIN_SEPARATION_M:
             if cost < other.cost:
-                minima[index] = _Minimum(cost, state, _covariance(information, model.dimension))
+                minima[index] = _Minimum(cost, state, _covariance(information))
             return
-    minima.append(_Minimum(cost, state, _covariance(information, model.dimension)))
+    minima.append(_Minimum(cost, state, _covariance(information)))
 
 
-def _covariance(information: FloatArray, dimension: int) -> FloatArray:
-    """Inverse information of the state; infinite where the position is not determined."""
-    eigenvalues = np.linalg.eigvalsh(_of_position(information, dimension))
-    if not np.all(np.isfinite(eigenvalues)) or eigenvalues[0] <= 1e-12 * eigenvalues[-1]:
+def _covariance(information: FloatArray) -> FloatArray:
+    """Inverse information of the state; infinite where a direction is not determined."""
+    scale = np.sqrt(np.diag(information))
+    if not np.all(np.isfinite(scale)) or not np.all(scale > 0):
         return np.full_like(information, np.inf)
-    return np.linalg.inv(information)
-
-
-def _of_position(information: FloatArray, dimension: int) -> FloatArray:
-    """Information of the position, the velocity unknown: Schur complement of the state's."""
-    cross = information[:dimension, dimension:]
-    of_velocity = information[dimension:, dimension:]
-    return np.asarray(information[:dimension, :dimension] - cross @ np.linalg.solve(of_velocity, cross.T))
+    # positions to centimetres beside velocities known by their prior alone: scaled before they are compared
+    eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    if eigenvalues[0] <= _SINGULAR:
+        return np.full_like(information, np.inf)
+    scaled = vectors / scale[:, None]
+    return np.asarray((scaled / eigenvalues) @ scaled.T)
 
 
 def _near(difference: FloatArray, covariance: FloatArray, gate: float) -> bool:

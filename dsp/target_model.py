@@ -15,6 +15,8 @@ __all__ = ["VELOCITY_STD_MPS", "LinkMeasurement", "Station", "TargetModel"]
 
 VELOCITY_STD_MPS = 30.0
 """Prior deviation of each component of a target's velocity; its mean is zero."""
+_OPEN_MPS = 0.5
+"""Deviation of the velocity along a direction beyond which its sign is open."""
 _STEPS = 80
 _ELLIPSE_STARTS = 72
 _SHELL_STARTS = 12
@@ -169,7 +171,7 @@ class TargetModel:
         return state
 
     def across(self, state: FloatArray) -> list[FloatArray]:
-        """States at the same place, but fast either way in the directions that no Doppler sees.
+        """States at the same place, but fast either way in the directions that no Doppler sees well.
 
         What turns a Doppler between two slots is the square of the motion across the line of sight: there either
         sign is a minimum, and standing still the ridge between them.
@@ -181,7 +183,7 @@ class TargetModel:
         eigenvalues, directions = np.linalg.eigh(information)
         states = []
         for value, direction in zip(eigenvalues, directions.T, strict=True):
-            if value < 2.0 / VELOCITY_STD_MPS**2:
+            if value < 1.0 / _OPEN_MPS**2:
                 for sign in (1.0, -1.0):
                     start = state.copy()
                     along = float(state[self.dimension :] @ direction)
