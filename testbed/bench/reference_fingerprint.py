@@ -21,7 +21,7 @@ from dsp.bounds.fingerprint import (
 from dsp.bounds.link import doppler_std_hz
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
-from dsp.synchronization.base import Need, Observation
+from dsp.synchronization.base import Need, Observation, Offset
 from dsp.synchronization.fingerprint import FingerprintMethod, take_fingerprint
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 
@@ -181,10 +181,8 @@ def validity_rows(
         rejected = wrong = 0
         for _ in range(trials):
             trial = draw(generator, subcarriers, line_of_sight=False, snr_db=snr_db, broken=broken)
-            fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
-            seen = Observation(trial.after, trial.departures[1], extras={Need.FINGERPRINT: fingerprint})
-            offset = FingerprintMethod().estimate(seen)
-            if not offset.valid or offset.to_s is None or offset.to_std_s is None:
+            offset = _offset(trial)
+            if offset is None or offset.to_s is None or offset.to_std_s is None:
                 rejected += 1
             elif abs(offset.to_s - trial.to_s[1]) > _WRONG * offset.to_std_s:
                 wrong += 1
@@ -197,18 +195,26 @@ def validity_rows(
     return made
 
 
+def _offset(trial: Trial) -> Offset | None:
+    """What the method says of the second slot; None if invalid, or if the first gives no fingerprint."""
+    try:
+        fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
+    except ValueError:
+        return None
+    seen = Observation(trial.after, trial.departures[1], extras={Need.FINGERPRINT: fingerprint})
+    offset = FingerprintMethod().estimate(seen)
+    return offset if offset.valid else None
+
+
 def _figures(
     generator: np.random.Generator, subcarriers: int, trials: int, *, line_of_sight: bool, snr_db: float
 ) -> list[BenchRow]:
-    method = FingerprintMethod()
     offsets, normalised, scene, frequencies, lengths, cacc, missed = [], [], [], [], [], [], 0
     for _ in range(trials):
         trial = draw(generator, subcarriers, line_of_sight=line_of_sight, snr_db=snr_db, antennas=2)
-        fingerprint = take_fingerprint(trial.before, trial.departures[0], transmitter="m", to_s=trial.to_s[0])
-        seen = Observation(trial.after, trial.departures[1], extras={Need.FINGERPRINT: fingerprint})
-        offset = method.estimate(seen)
+        offset = _offset(trial)
         cacc.append(cacc_path_length_m(trial.after, LOS_DELAY_S) - SPEED_OF_LIGHT_MPS * trial.target_delay_s)
-        if not offset.valid or offset.to_s is None or offset.cfo_hz is None or offset.to_std_s is None:
+        if offset is None or offset.to_s is None or offset.cfo_hz is None or offset.to_std_s is None:
             missed += 1
             continue
         offsets.append(offset.to_s - trial.to_s[1])
@@ -231,6 +237,7 @@ def _figures(
     name = "fingerprint"
     made = [
         rmse_row("fingerprint", name, "to_rmse", "s", offsets, to_bound),
+        share_row("fingerprint", name, "valid_share", trials - missed, trials, 0.98),
         _bias_row(offsets, to_bound),
         rmse_row("fingerprint", name, "to_rmse_by_scene_bound", "1", scene, 1.0),
         rmse_row("fingerprint", name, "to_nees_root", "1", normalised, 1.0),
