@@ -1,0 +1,248 @@
+"""Two-way offset from paths whose delays and Dopplers the directions share, and whose amplitudes they need not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import log
+from typing import Any
+
+import numpy as np
+
+from dsp.bounds.link import two_way_bound
+from dsp.channel import FloatArray
+from dsp.synchronization.base import Need, Observation, Offset, Port, require
+from dsp.synchronization.matched_product import Residual, TwoWayLink, two_way_link, two_way_offset
+from dsp.synchronization.structured_fit import SharedFit, SharedPaths
+
+__all__ = ["LINE_OF_SIGHT", "LineOfSight", "ReciprocityStructured", "Structure", "structure", "structured_offset"]
+
+LINE_OF_SIGHT = "line of sight"
+"""Key of `Observation.extras`: a `LineOfSight`, where positions and port offsets give it."""
+
+_NEEDS = frozenset({Need.REVERSE_LINK})
+_MOST_PATHS = 12
+_CANDIDATES = 3
+_FALSE_PATH = 0.01  # chance that a fit to noise takes one path more
+_SHARED = 8.0  # power over variance in either direction that makes a path shared: noise reaches it in 3 of 10,000
+_BEYOND_CHANCE = 3  # shared paths that no wrong alignment gives: other alignments are then not tried
+_SHARED_PART = 0.4  # of the paths: a wrong alignment fits each direction's paths on their own
+_DENSITY = 0.9  # paths for each resolution cell that they span: beyond, a path stands for several
+_LOST_INFORMATION = 20.0  # of the deviation that resolved paths of the same power would have
+_STRAIN = 0.05  # chance that resolved paths look strained, and deviations are widened
+_CONTRADICTION = 1e-4  # chance that a fit to shared paths is refused
+_AMBIGUOUS = 6.0  # log-likelihood by which the best alignment must surpass any other
+_NOISE_TOLERANCE = 1.5
+_MISPLACED = 4.0  # deviations
+
+
+@dataclass(frozen=True)
+class LineOfSight:
+    """True delays between the ports in use, by geometry."""
+
+    forward_s: float
+    """From the forward transmitter's port to the forward receiver's."""
+    reverse_s: float
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Shared paths found in a link, and what speaks against them."""
+
+    fit: SharedFit
+    noise_ratio: float
+    """Energy left over the noise stated."""
+    objection: str
+    """Why the offsets are not to be trusted; empty if nothing was seen."""
+
+
+@dataclass(frozen=True)
+class ReciprocityStructured:
+    """Two-way offset by a joint maximum-likelihood fit of paths common to both directions.
+
+    Delays and Dopplers are shared, complex amplitudes free in each direction, the offsets common to all paths.
+    The directions' delay-Doppler magnitudes, correlated, give the offsets to a cell; paths are then taken in one
+    by one, each where it explains most of both remainders, and refined jointly with the offsets, until no further
+    path is significant. Nothing is multiplied element by element, so the product's loss at low SNR is not paid.
+
+    With separate ports every path has its own difference in delay, and only the line of sight's is known: the
+    earliest path is taken for it, less what `LINE_OF_SIGHT` among the observation's extras states.
+
+    The deviation is the inverse Fisher information's at the fit. Invalid where a departure is unknown, where more
+    paths are significant than are fitted or they crowd into too few resolution cells, where fewer than two paths (or
+    the only one) or two fifths of them are shared, where delays or Dopplers differ between the directions, where
+    two alignments explain them alike, and with separate ports of unknown geometry. An echo inside another's
+    resolution cell and too weak to be told from it is not seen, and pulls the offset if its phase is not reciprocal.
+    The carrier phase is not given: free amplitudes leave none.
+
+    Source: methods section 3.6, the project's derivation (docs/methods/structured.md).
+    """
+
+    name: str = "reciprocity-structured"
+    needs: frozenset[Need] = _NEEDS
+
+    def estimate(self, observation: Observation) -> Offset:
+        """Offset of the forward receiver against the forward transmitter.
+
+        Raises
+        ------
+        MissingInputError
+            If there is no reverse link.
+        ValueError
+            If the directions share no frame or subcarrier, or hold no signal.
+        """
+        require(observation, self.needs)
+        link = two_way_link(observation)
+        return structured_offset(observation, link, structure(observation, link))
+
+
+def structured_offset(observation: Observation, link: TwoWayLink, found: Structure) -> Offset:
+    """Offset that the shared paths give, its validity and details."""
+    fit = found.fit
+    separate = observation.port is Port.SEPARATE
+    chosen = int(np.argmin(fit.paths[:, 0])) if separate else 0
+    growth = _growth(found)
+    to_s = float(fit.to_s[chosen])
+    objection = found.objection
+    if separate:
+        geometry = observation.extras.get(LINE_OF_SIGHT)
+        if isinstance(geometry, LineOfSight):
+            to_s -= 0.5 * (geometry.forward_s - geometry.reverse_s)
+            objection = objection or _misplaced(observation, link, fit, chosen, geometry, growth)
+        else:
+            objection = objection or "separate ports, and the line of sight's geometry is not known"
+    residual = Residual(
+        to_s=to_s,
+        cfo_hz=fit.cfo_hz,
+        phase_rad=0.0,
+        to_std_s=growth * float(np.sqrt(max(fit.covariance[chosen, chosen], 0.0))),
+        cfo_std_hz=growth * float(np.sqrt(max(fit.covariance[-1, -1], 0.0))),
+        phase_std_rad=0.0,
+    )
+    offset = two_way_offset(link, residual, observation, reciprocal=False)
+    details: dict[str, Any] = offset.details | {
+        "paths": len(fit.paths),
+        "path_delays_s": fit.paths[:, 0],
+        "path_dopplers_hz": fit.paths[:, 1],
+        "amplitudes": fit.amplitudes,
+        "noise_ratio": found.noise_ratio,
+    }
+    valid = offset.valid and not objection
+    reason = offset.reason or objection
+    if valid:
+        reason = f"{len(fit.paths)} shared paths"
+        if growth > 1.0:
+            reason += "; more left than the noise stated: deviations widened"
+    return replace(offset, phase_rad=None, phase_std_rad=None, valid=valid, reason=reason, details=details)
+
+
+def _growth(found: Structure) -> float:
+    """Factor on the deviations: noise beyond that stated, or paths that disagree on the offsets by more than noise."""
+    from scipy.stats import chi2
+
+    noise = found.noise_ratio if found.noise_ratio > _NOISE_TOLERANCE else 1.0
+    fit = found.fit
+    strained = fit.freed > 0 and 2.0 * fit.unexplained > float(chi2.isf(_STRAIN, fit.freed))
+    return float(np.sqrt(max(noise, 2.0 * fit.unexplained / fit.freed if strained else 1.0)))
+
+
+def structure(observation: Observation, link: TwoWayLink) -> Structure:
+    """Shared paths of greatest penalised likelihood over the alignments that the magnitudes suggest."""
+    separate = observation.port is Port.SEPARATE
+    model = SharedPaths(link, gap_s=_gap(observation), separate=separate)
+    threshold = _threshold(model.cells)
+    found: list[SharedFit] = []
+    for to_s, cfo_hz, _ in model.start(_CANDIDATES):
+        grown = _grown(model, to_s, cfo_hz, threshold, separate)
+        if grown is not None:
+            found.append(grown)
+            if _shared(grown) >= max(_BEYOND_CHANCE, _SHARED_PART * len(grown.paths)):
+                break
+    if not found:
+        raise ValueError("no path stands above the noise in the two directions together")
+    scores = [fit.gain - threshold * len(fit.paths) for fit in found]
+    best = int(np.argmax(scores))
+    fit = found[best]
+    objection = _objection(model, link, fit, threshold, separate)
+    for rival, score in zip(found, scores, strict=True):
+        apart = abs(rival.to_s[0] - fit.to_s[0]) > model.cell[0] or abs(rival.cfo_hz - fit.cfo_hz) > model.cell[1]
+        if apart and scores[best] - score < _AMBIGUOUS:
+            objection = objection or "two alignments of the directions explain them alike"
+    return Structure(fit=fit, noise_ratio=model.noise_ratio(fit), objection=objection)
+
+
+def _grown(model: SharedPaths, to_s: float, cfo_hz: float, threshold: float, separate: bool) -> SharedFit | None:
+    """Paths taken in one by one until the next is not significant."""
+    fit: SharedFit | None = None
+    paths: FloatArray = np.zeros((0, 2))
+    offsets_s = np.array([to_s])
+    while len(paths) < _MOST_PATHS:
+        delay_s, doppler_hz, gain = model.next_path(paths, offsets_s, cfo_hz)
+        if gain < threshold:
+            break
+        trial = np.vstack([paths, [delay_s, doppler_hz]])
+        trial_s = np.append(offsets_s, offsets_s[0]) if separate and len(paths) else offsets_s
+        fit = model.fit(trial, trial_s, cfo_hz, iterations=_ROUGH)
+        paths, offsets_s, cfo_hz = fit.paths, fit.to_s, fit.cfo_hz
+    if fit is None:
+        return None
+    return model.fit(paths, offsets_s, cfo_hz, iterations=_FINE)
+
+
+_ROUGH, _FINE = 3, 15
+
+
+def _threshold(cells: int) -> float:
+    """Log-likelihood that two noise-only directions together reach in one of a hundred links."""
+    level = log(4.0 * cells / _FALSE_PATH)  # a continuous search reaches what four times the cells would
+    return level + log(1.0 + level)
+
+
+def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: float, separate: bool) -> str:
+    """What speaks against the fit, the first that applies."""
+    from scipy.stats import chi2
+
+    if len(fit.paths) == _MOST_PATHS and model.next_path(fit.paths, fit.to_s, fit.cfo_hz)[2] > threshold:
+        return f"more than {_MOST_PATHS} paths: their order is not resolved"
+    spanned = float(np.prod(np.ptp(fit.paths, axis=0) / model.cell + 1.0))
+    resolved = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr).to_std_s
+    lost = not separate and np.sqrt(max(float(fit.covariance[0, 0]), 0.0)) > _LOST_INFORMATION * resolved
+    if len(fit.paths) > _DENSITY * spanned + 1.0 or lost:
+        return f"paths are not resolved: {len(fit.paths)} over {spanned:.1f} resolution cells"
+    shared = _shared(fit)
+    if shared < min(2, len(fit.paths)) or shared < _SHARED_PART * len(fit.paths):
+        return f"too few paths shared by the two directions: {shared} of {len(fit.paths)}"
+    if fit.freed > 0 and 2.0 * fit.unexplained > float(chi2.isf(_CONTRADICTION, fit.freed)):
+        return "the directions' paths differ in delay or Doppler"
+    return ""
+
+
+def _shared(fit: SharedFit) -> int:
+    """Paths significant in both directions."""
+    return int(np.count_nonzero(fit.significance.min(axis=0) > _SHARED))
+
+
+def _misplaced(
+    observation: Observation, link: TwoWayLink, fit: SharedFit, chosen: int, geometry: LineOfSight, growth: float
+) -> str:
+    """Whether the earliest path stands where the line of sight must: half the directions' sum is free of clocks."""
+    reverse = observation.reverse
+    if observation.departure is None or observation.reverse_departure is None or reverse is None:
+        return ""
+    ahead = observation.forward.reference.seconds_since(observation.departure)
+    back = reverse.reference.seconds_since(observation.reverse_departure)
+    error_s = 0.5 * (ahead + back) + float(fit.paths[chosen, 0]) - 0.5 * (geometry.forward_s + geometry.reverse_s)
+    std_s = float(np.hypot(growth * fit.path_delay_std_s[chosen], observation.departure_std_s))
+    if abs(error_s) > _MISPLACED * std_s + _PLACE_TOLERANCE / float(np.ptp(link.subcarrier_hz)):
+        return f"the earliest path stands {1e9 * error_s:.1f} ns from the line of sight"
+    return ""
+
+
+_PLACE_TOLERANCE = 0.1
+"""Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
+
+
+def _gap(observation: Observation) -> float:
+    """Time from the forward slot to the reverse one on the forward receiver's clock."""
+    if observation.reverse_departure is None:
+        return 0.0
+    return observation.reverse_departure.seconds_since(observation.forward.reference)
