@@ -131,8 +131,9 @@ class Waveform:
 
         Such that half the rate over it covers the capture range, so that its phase tells the offset; but at least 16,
         with four tones inside the band, where at low rates the long part must decide between the phase's aliases.
+        The rate counts to three digits: what one device applies and another is asked for must make the same preamble.
         """
-        periods_hz = float(self.rate_hz) / (2 * self.capture_range_hz)
+        periods_hz = float(f"{float(self.rate_hz):.3g}") / (2 * self.capture_range_hz)
         unambiguous = min(int(log2(max(periods_hz, 1.0))), int(log2(self.long_samples)) - 2)
         tones = ceil(log2(4 * self.fft_size / self.active_subcarriers))
         return int(2 ** max(unambiguous, tones, 4))

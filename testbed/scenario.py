@@ -150,16 +150,15 @@ class PowerLaw(_Table, frozen=True, kw_only=True):
 
 OSCILLATORS = {
     "ideal": PowerLaw(),
-    # Least squares in decibels through the phase noise at 40 MHz of docs/methods (typical crystals), within 0.6 dB.
+    # Least squares in decibels, within 0.6 dB, through the phase noise at 40 MHz of docs/methods/oscillators.md
+    # (typical crystals).
     "tcxo": PowerLaw(random_walk_fm=5.22e-23, flicker_fm=3.34e-22, white_fm=7.62e-24, white_pm=7.06e-31),
     "cheap-tcxo": PowerLaw(random_walk_fm=4.43e-21, flicker_fm=7.89e-21, white_fm=3.16e-23, white_pm=1.65e-30),
     "ocxo": PowerLaw(
         random_walk_fm=8.86e-25, flicker_fm=2.99e-24, white_fm=7.91e-26, flicker_pm=8.59e-28, white_pm=3.09e-31
     ),
-    # Likewise through the vendor's rows for a B2x0's disciplined oscillator at 10 MHz, within 1.4 dB.
-    "gpsdo": PowerLaw(
-        random_walk_fm=5.53e-21, flicker_fm=7.20e-22, white_fm=2.04e-24, flicker_pm=2.42e-26, white_pm=6.84e-30
-    ),
+    # Likewise through the vendor's rows for a B2x0's oscillator at 10 MHz; disciplined, it does not walk.
+    "gpsdo": PowerLaw(flicker_fm=1.27e-21, flicker_pm=1.81e-26, white_pm=1.10e-29),
 }
 """Spectra behind the names that `Clock.profile` takes."""
 

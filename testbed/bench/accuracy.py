@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
 from math import hypot
 from multiprocessing import get_context
 
@@ -20,6 +21,7 @@ __all__ = ["BENCHES", "run_bench"]
 
 Progress = Callable[[int, str], None]
 _METHODS = ("reciprocity-mle", "reciprocity-mp")
+_FAMILIES = ("csi-ratio", "path-resolved", "fingerprint", "cooperation", "localization")
 _VALID_GOAL = 0.95
 _COVERED_GOAL = 0.9
 """Share of errors within two stated deviations that the goal asks for, where a mover is unresolved."""
@@ -116,6 +118,12 @@ def _reference_ra(trials: int, seed: int, workers: int, progress: Progress) -> l
     ]
 
 
+def _reference(module: str, trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    """A family's reference scenario of docs/methods, on channel state alone."""
+    rows: list[BenchRow] = import_module(f"testbed.bench.reference_{module}").rows(trials, seed)
+    return rows
+
+
 def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
     done = _spread(demo_mover.run_trial, range(seed, seed + trials), workers, progress, "demo-mover")
     found = [one for one in done if one.found]
@@ -149,6 +157,7 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "r-a": (1000, _reference_ra),
     **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
     "demo-mover": (100, _demo_mover),
+    **{name: (400, partial(_reference, name.replace("-", "_"))) for name in _FAMILIES},
 }
 """Trials by default, and the bench, by name."""
 
