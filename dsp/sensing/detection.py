@@ -18,9 +18,9 @@ __all__ = ["Detection", "Detections", "Search", "detect"]
 _RESIDUE_DB = 20.0
 """A peak within one cell of a path this much stronger is what its model left, not a second target."""
 
-_BLIND_CELLS = 0.45
-"""Doppler in resolution cells below which the removal of the static channel takes half a path's energy and more: what
-is fitted there trades against the static channel without limit."""
+_BLIND_CELLS = 0.25
+"""Doppler in resolution cells below which the static channel's removal takes four fifths of a path's energy and more:
+what is fitted there trades against the static channel without limit."""
 
 
 @dataclass(frozen=True)

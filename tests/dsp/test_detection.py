@@ -95,7 +95,7 @@ def test_unit_paths_are_the_conventions_formula():
 def test_refinement_reaches_the_bound_and_its_deviation_is_honest():
     rng = np.random.default_rng(2)
     errors, bounds, stated = [], [], []
-    for _ in range(120):
+    for _ in range(60):
         delay, doppler = rng.uniform(0.1e-6, 5e-6), rng.uniform(60, 450) * rng.choice([-1, 1])
         amplitude = 10 ** (-rng.uniform(28, 36) / 20) * np.exp(2j * np.pi * rng.random(2))
         csi = slot([(1.0, 0.0, 0.0, 0.0), (amplitude, delay, doppler, 0.0)], rng=rng)
@@ -104,7 +104,7 @@ def test_refinement_reaches_the_bound_and_its_deviation_is_honest():
         bounds.append(dense_bound(csi, amplitude, delay, doppler, SEARCH.doppler_rate_std_hz_per_s))
         stated.append([found.delay_std_s, found.doppler_std_hz])
     ratio = np.sqrt(np.mean((np.array(errors) / np.array(bounds)) ** 2, axis=0))
-    # 120 trials: standard error of the ratio 0.065
+    # 60 trials: standard error of the ratio 0.09
     assert np.all(ratio < 1.1 + 0.1)
     assert np.all(ratio > 0.8)
     # the stated deviation is the bound at the estimated amplitude

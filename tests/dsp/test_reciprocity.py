@@ -144,7 +144,7 @@ def test_frames_that_do_not_meet_are_refused() -> None:
 
 def test_reference_scenario_slice() -> None:
     """A small seeded slice of reference R-A: ratios to the bound, honest deviations, no trial in a wrong cell."""
-    rows = {(row.snr_db, row.method): row for row in run(40, seed=2, snr_db=(0.0, 20.0))}
+    rows = {(row.snr_db, row.method): row for row in run(16, seed=2, snr_db=(0.0, 20.0))}
     for snr_db in (0.0, 20.0):
         mle, pencil = rows[snr_db, "reciprocity-mle"], rows[snr_db, "reciprocity-mp"]
         assert mle.ratio < 1.08 + 3 * mle.standard_error_s / mle.bound_s
