@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import pi
 
 import numpy as np
+from scipy.special import chdtri
 
 from dsp.synchronization.base import Need, Observation, Offset, Port, require
 from dsp.synchronization.matched_product import TwoWayLink, two_way_link
@@ -80,8 +81,6 @@ class Reciprocity:
 
 def reciprocity(found: Structure) -> Reciprocity:
     """Likelihood-ratio test of reciprocal amplitudes, each path's own variance taken for its noise."""
-    from scipy.stats import chi2
-
     forward, reverse = found.fit.amplitudes
     variance = np.abs(found.fit.amplitudes) ** 2 / np.maximum(found.fit.significance, 1e-12)
     gain = complex(np.sum(forward * np.conj(reverse)) / np.sum(np.abs(reverse) ** 2))
@@ -90,7 +89,7 @@ def reciprocity(found: Structure) -> Reciprocity:
         gain = complex(np.sum(weights * forward * np.conj(reverse)) / np.sum(weights * np.abs(reverse) ** 2))
     statistic = float(np.sum(np.abs(forward - gain * reverse) ** 2 * weights)) / max(found.noise_ratio, 1.0)
     free = 2 * len(forward) - 2
-    limit = float(chi2.isf(_REFUSAL, free)) if free else 0.0
+    limit = float(chdtri(free, _REFUSAL)) if free else 0.0
     return Reciprocity(reciprocal=free == 0 or 2.0 * statistic < limit, statistic=statistic, free=free)
 
 

@@ -7,6 +7,7 @@ from math import log
 from typing import Any
 
 import numpy as np
+from scipy.special import chdtri
 
 from dsp.bounds.link import two_way_bound
 from dsp.channel import FloatArray
@@ -60,12 +61,13 @@ class ReciprocityStructured:
     """Two-way offset by a joint maximum-likelihood fit of paths common to both directions.
 
     Delays and Dopplers are shared, complex amplitudes free in each direction, the offsets common to all paths.
-    The directions' delay-Doppler magnitudes, correlated, give the offsets to a cell; paths are then taken in one
+    The directions' delay-Doppler maps, correlated, give the offsets to a cell; paths are then taken in one
     by one, each where it explains most of both remainders, and refined jointly with the offsets, until no further
     path is significant. Nothing is multiplied element by element, so the product's loss at low SNR is not paid.
 
-    With separate ports every path has its own difference in delay, and only the line of sight's is known: the
-    earliest path is taken for it, less what `LINE_OF_SIGHT` among the observation's extras states.
+    With separate ports every path has its own difference in delay, and only the line of sight's is known, less
+    what `LINE_OF_SIGHT` among the observation's extras states: it is the surest path that stands where the line of
+    sight must.
 
     The deviation is the inverse Fisher information's at the fit. Invalid where a departure is unknown, where more
     paths are significant than are fitted or they crowd into too few resolution cells, where fewer than two paths (or
@@ -99,17 +101,18 @@ def structured_offset(observation: Observation, link: TwoWayLink, found: Structu
     """Offset that the shared paths give, its validity and details."""
     fit = found.fit
     separate = observation.port is Port.SEPARATE
-    chosen = int(np.argmin(fit.paths[:, 0])) if separate else 0
+    chosen = 0
     growth = _growth(found)
-    to_s = float(fit.to_s[chosen])
     objection = found.objection
-    if separate:
-        geometry = observation.extras.get(LINE_OF_SIGHT)
-        if isinstance(geometry, LineOfSight):
-            to_s -= 0.5 * (geometry.forward_s - geometry.reverse_s)
-            objection = objection or _misplaced(observation, link, fit, chosen, geometry, growth)
-        else:
-            objection = objection or "separate ports, and the line of sight's geometry is not known"
+    geometry = observation.extras.get(LINE_OF_SIGHT)
+    if separate and isinstance(geometry, LineOfSight):
+        chosen, misplaced = _line_of_sight(observation, link, fit, geometry, growth)
+        objection = objection or misplaced
+    elif separate:
+        objection = objection or "separate ports, and the line of sight's geometry is not known"
+    to_s = float(fit.to_s[chosen])
+    if separate and isinstance(geometry, LineOfSight):
+        to_s -= 0.5 * (geometry.forward_s - geometry.reverse_s)
     residual = Residual(
         to_s=to_s,
         cfo_hz=fit.cfo_hz,
@@ -137,11 +140,9 @@ def structured_offset(observation: Observation, link: TwoWayLink, found: Structu
 
 def _growth(found: Structure) -> float:
     """Factor on the deviations: noise beyond that stated, or paths that disagree on the offsets by more than noise."""
-    from scipy.stats import chi2
-
     noise = found.noise_ratio if found.noise_ratio > _NOISE_TOLERANCE else 1.0
     fit = found.fit
-    strained = fit.freed > 0 and 2.0 * fit.unexplained > float(chi2.isf(_STRAIN, fit.freed))
+    strained = fit.freed > 0 and 2.0 * fit.unexplained > float(chdtri(fit.freed, _STRAIN))
     return float(np.sqrt(max(noise, 2.0 * fit.unexplained / fit.freed if strained else 1.0)))
 
 
@@ -199,8 +200,6 @@ def _threshold(cells: int) -> float:
 
 def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: float, separate: bool) -> str:
     """What speaks against the fit, the first that applies."""
-    from scipy.stats import chi2
-
     if len(fit.paths) == _MOST_PATHS and model.next_path(fit.paths, fit.to_s, fit.cfo_hz)[2] > threshold:
         return f"more than {_MOST_PATHS} paths: their order is not resolved"
     spanned = float(np.prod(np.ptp(fit.paths, axis=0) / model.cell + 1.0))
@@ -211,7 +210,7 @@ def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: 
     shared = _shared(fit)
     if shared < min(2, len(fit.paths)) or shared < _SHARED_PART * len(fit.paths):
         return f"too few paths shared by the two directions: {shared} of {len(fit.paths)}"
-    if fit.freed > 0 and 2.0 * fit.unexplained > float(chi2.isf(_CONTRADICTION, fit.freed)):
+    if fit.freed > 0 and 2.0 * fit.unexplained > float(chdtri(fit.freed, _CONTRADICTION)):
         return "the directions' paths differ in delay or Doppler"
     return ""
 
@@ -221,22 +220,31 @@ def _shared(fit: SharedFit) -> int:
     return int(np.count_nonzero(fit.significance.min(axis=0) > _SHARED))
 
 
-def _misplaced(
-    observation: Observation, link: TwoWayLink, fit: SharedFit, chosen: int, geometry: LineOfSight, growth: float
-) -> str:
-    """Whether the earliest path stands where the line of sight must: half the directions' sum is free of clocks."""
+def _line_of_sight(
+    observation: Observation, link: TwoWayLink, fit: SharedFit, geometry: LineOfSight, growth: float
+) -> tuple[int, str]:
+    """Path that is the line of sight, and what speaks against it.
+
+    Half the directions' sum is free of clocks: of the paths that stand where the line of sight must, the surest; where
+    departures are unknown, the earliest.
+    """
     reverse = observation.reverse
+    earliest = int(np.argmin(fit.paths[:, 0]))
     if observation.departure is None or observation.reverse_departure is None or reverse is None:
-        return ""
+        return earliest, ""
     ahead = observation.forward.reference.seconds_since(observation.departure)
     back = reverse.reference.seconds_since(observation.reverse_departure)
-    error_s = 0.5 * (ahead + back) + float(fit.paths[chosen, 0]) - 0.5 * (geometry.forward_s + geometry.reverse_s)
-    std_s = float(np.hypot(growth * fit.path_delay_std_s[chosen], observation.departure_std_s))
-    if abs(error_s) > _MISPLACED * std_s + _PLACE_TOLERANCE / float(np.ptp(link.subcarrier_hz)):
-        return f"the earliest path stands {1e9 * error_s:.1f} ns from the line of sight"
-    return ""
+    errors_s = 0.5 * (ahead + back) + fit.paths[:, 0] - 0.5 * (geometry.forward_s + geometry.reverse_s)
+    allowed_s = _MISPLACED * np.hypot(growth * fit.path_delay_std_s, observation.departure_std_s)
+    cell_s = 1.0 / float(np.ptp(link.subcarrier_hz))
+    near = np.abs(errors_s) < np.minimum(allowed_s, _FARTHEST * cell_s) + _PLACE_TOLERANCE * cell_s
+    if not near.any():
+        return earliest, f"the earliest path stands {1e9 * errors_s[earliest]:.1f} ns from the line of sight"
+    variances = np.diag(fit.covariance)[:-1]
+    return int(np.argmin(np.where(near, variances, np.inf))), ""
 
 
+_FARTHEST = 0.5  # of 1/B: a path this far from where it must be is another, however unsure
 _PLACE_TOLERANCE = 0.1
 """Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
 

@@ -81,7 +81,7 @@ def scene(generator: np.random.Generator, paths: int = 4) -> tuple[Directions, n
 def test_offsets_and_deviations_where_phases_are_not_reciprocal(frames: int) -> None:
     generator = np.random.default_rng(frames)
     time, frequency = [], []
-    for _ in range(30):
+    for _ in range(20):
         gains, delays_s, dopplers_hz = scene(generator)
         to_s, cfo_hz = generator.uniform(-1e-7, 1e-7), generator.uniform(-1e3, 1e3)
         offset = METHOD.estimate(
@@ -94,9 +94,9 @@ def test_offsets_and_deviations_where_phases_are_not_reciprocal(frames: int) -> 
         assert offset.phase_rad is None
         time.append((offset.to_s - to_s) / offset.to_std_s)
         frequency.append((offset.cfo_hz - cfo_hz) / offset.cfo_std_hz)
-    # Chi-square of 30 over 30 lies within 0.39 to 1.99 in 99.9 % of such runs.
-    assert 0.39 < np.mean(np.square(time)) < 1.99
-    assert 0.39 < np.mean(np.square(frequency)) < 1.99
+    # Chi-square of 20 over 20 lies within 0.29 to 2.27 in 99.9 % of such runs.
+    assert 0.29 < np.mean(np.square(time)) < 2.27
+    assert 0.29 < np.mean(np.square(frequency)) < 2.27
 
 
 def test_directions_exchanged_change_the_sign_and_amplitude_and_phase_change_nothing() -> None:
@@ -156,7 +156,7 @@ def test_bound_is_the_inverse_of_fisher_information_by_finite_differences() -> N
 def test_separate_ports_lean_on_the_line_of_sight_alone() -> None:
     generator = np.random.default_rng(6)
     errors = []
-    for _ in range(20):
+    for _ in range(12):
         gains, delays_s, _ = scene(generator)
         gains[0][0], gains[1][0] = 1.0, 1j
         shifts_s = generator.uniform(-3e-10, 3e-10, 4)  # 10 cm of port separation, seen from any direction
@@ -170,6 +170,8 @@ def test_separate_ports_lean_on_the_line_of_sight_alone() -> None:
         offset = METHOD.estimate(seen)
         assert offset.valid, offset.reason
         errors.append((offset.to_s - to_s) / offset.to_std_s)
+        if len(errors) > 2:
+            continue
         unknown = METHOD.estimate(replace(seen, extras={}))
         assert not unknown.valid
         assert "geometry" in unknown.reason
@@ -177,13 +179,13 @@ def test_separate_ports_lean_on_the_line_of_sight_alone() -> None:
         blocked = METHOD.estimate(replace(seen, extras={LINE_OF_SIGHT: late}))
         assert not blocked.valid
         assert "line of sight" in blocked.reason
-    assert 0.3 < np.mean(np.square(errors)) < 2.3  # chi-square of 20 over 20, 99.9 %
+    assert 0.18 < np.mean(np.square(errors)) < 2.75  # chi-square of 12 over 12, 99.9 %
 
 
 @pytest.mark.parametrize("what", ["a delay differs", "nothing shared", "crowd"])
 def test_broken_assumptions_are_said(what: str) -> None:
     generator = np.random.default_rng(7)
-    for _ in range(10):
+    for _ in range(6):
         gains, delays_s, dopplers_hz = scene(generator)
         pair = delays_s, delays_s
         if what == "a delay differs":
