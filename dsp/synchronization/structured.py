@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log
+from math import log, pi
 from typing import Any
 
 import numpy as np
@@ -241,9 +241,16 @@ def _line_of_sight(
     if not near.any():
         return earliest, f"the earliest path stands {1e9 * errors_s[earliest]:.1f} ns from the line of sight"
     variances = np.diag(fit.covariance)[:-1]
-    return int(np.argmin(np.where(near, variances, np.inf))), ""
+    surest = int(np.argmin(np.where(near, variances, np.inf)))
+    energies = np.array([np.sum(1.0 / link.forward_variance), np.sum(1.0 / link.reverse_variance)])
+    powers = 2.0 * np.abs(fit.amplitudes[:, surest]) ** 2 * energies
+    alone_s = 0.5 * np.sqrt(np.sum(1.0 / powers)) / (2.0 * pi * float(np.std(link.subcarrier_hz)))
+    if np.sqrt(max(float(variances[surest]), 0.0)) > _LINE_LOST * alone_s:
+        return surest, "the line of sight is not resolved from other paths"
+    return surest, ""
 
 
+_LINE_LOST = 5.0  # of the deviation that the line of sight would have alone
 _FARTHEST = 0.5  # of 1/B: a path this far from where it must be is another, however unsure
 _PLACE_TOLERANCE = 0.1
 """Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
