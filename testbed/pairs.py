@@ -16,6 +16,7 @@ from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_de
 from dsp.synchronization.base import Method, Need, Observation, Offset, Port
 from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
 from dsp.synchronization.registry import method
+from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight
 from testbed.antennas import antenna_m
 from testbed.calibration import Calibration
 from testbed.scenario import Node, Scenario
@@ -115,8 +116,11 @@ def _extras(forward: Heard, scenario: Scenario) -> dict[str, Any]:
     """What the experiment knows of the link besides: the surveyed length of the direct path, where there is one."""
     if not scenario.scene.line_of_sight:
         return {}
-    ends = antenna_m(forward.transmitter, transmits=True), antenna_m(forward.receiver, transmits=False)
-    return {STATIC_PATH_DELAY: float(np.linalg.norm(ends[0] - ends[1])) / SPEED_OF_LIGHT_MPS}
+    there, back = (
+        float(np.linalg.norm(antenna_m(source, transmits=True) - antenna_m(sink, transmits=False))) / SPEED_OF_LIGHT_MPS
+        for source, sink in ((forward.transmitter, forward.receiver), (forward.receiver, forward.transmitter))
+    )
+    return {STATIC_PATH_DELAY: there, LINE_OF_SIGHT: LineOfSight(there, back)}
 
 
 def estimates(name: str, pair: Observed) -> tuple[Offset, Offset]:

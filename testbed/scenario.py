@@ -41,8 +41,10 @@ __all__ = [
 METHODS = (
     "reciprocity-mle",
     "reciprocity-mp",
+    "reciprocity-structured",
     "spectral-cc",
     "spectral-cc-interpolated",
+    "auto",
     "cacc",
     "csi-ratio",
     "csi-ratio-first-order",

@@ -63,7 +63,8 @@ def _offset(samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
     weights = np.where(power > 0, 1.0 / np.maximum(power, 1e-30), 0.0)
     total = weights.sum(axis=1)
     offset = np.divide((weights * means).sum(axis=1), total, out=np.zeros(len(total), complex), where=total > 0)
-    return offset.astype(np.complex64)
+    single: NDArray[np.complex64] = offset.astype(np.complex64)
+    return single
 
 
 def find_slots(

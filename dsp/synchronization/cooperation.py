@@ -8,6 +8,7 @@ from math import log, log10, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from dsp import SPEED_OF_LIGHT_MPS
@@ -25,8 +26,13 @@ _ODDS = log(1e4)
 _APART = 4.0
 """Combined deviations beyond which two offsets are different ones."""
 _ROUNDS = 8
-_WORST_MISFIT = 4.0
-"""Mean squared normalised residual beyond which scatterers and positions contradict each other."""
+_MATCH_ODDS = log(4.0)
+"""Prior odds that a scatterer of the echo is heard on the link."""
+_LEAST_SHARE = 2.0 / 3.0
+"""Of the scatterers, or of the link's paths if those are fewer, that must match: fewer, and some have moved."""
+_CONTRADICTION = 0.002
+_DOUBT = 0.1
+"""Chance, by the chi-square of the residuals, below which deviations are widened to fit them."""
 
 IntArray = NDArray[np.intp]
 
@@ -69,8 +75,8 @@ class _Pairs:
     def gains(self, offset_s: float) -> FloatArray:
         """Log-likelihood of each pair being one scatterer at this offset, over being strangers."""
         squares = (self.offset_s - offset_s) ** 2 / self.variance
-        gains: FloatArray = np.log(self.span_s / np.sqrt(2.0 * pi * self.variance)) - 0.5 * squares
-        return gains
+        density = self.span_s / np.sqrt(2.0 * pi * self.variance)
+        return np.asarray(_MATCH_ODDS + np.log(density) - 0.5 * squares)
 
 
 @dataclass(frozen=True)
@@ -200,15 +206,19 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason=f"too few scatterers in common: {best.matches}, {_FEWEST_MATCHES} needed")
     if margin < _ODDS:
         return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
-    if best.misfit > _WORST_MISFIT:
+    if best.matches < _LEAST_SHARE * min(scatterers, len(passive.delay_s)):
+        return replace(blank, reason=f"only {best.matches} of {scatterers} scatterers are where the link has paths")
+    chance = float(stats.chi2.sf(best.misfit * (best.matches - 1), best.matches - 1))
+    if chance < _CONTRADICTION:
         return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
+    growth = sqrt(best.misfit) if chance < _DOUBT else 1.0
     if observation.departure is None:
         return replace(blank, reason="departure unknown")
     reference_s = csi.reference.seconds_since(observation.departure)
     return replace(
         blank,
         to_s=reference_s + scene.to_reference_slope_s + best.offset_s,
-        to_std_s=float(np.hypot(best.std_s, 2.0 * observation.departure_std_s)),
+        to_std_s=float(np.hypot(growth * best.std_s, 2.0 * observation.departure_std_s)),
         valid=True,
         reason=f"absolute, from {best.matches} scatterers of the active echo of {receiver.name}"
         if observation.extras[Need.ACTIVE_ECHO].node == receiver.name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dsp.synchronization.auto import Automatic
 from dsp.synchronization.base import Method
 from dsp.synchronization.cacc import CrossAntennaCorrelation
 from dsp.synchronization.csi_ratio import CsiRatio, CsiRatioFirstOrder
 from dsp.synchronization.path_resolved import PathResolved, PathResolvedAngle, PathResolvedDictionary
 from dsp.synchronization.reciprocity import ReciprocityMLE, ReciprocityPencil
 from dsp.synchronization.spectral_correlation import SpectralCorrelation, SpectralCorrelationInterpolated
+from dsp.synchronization.structured import ReciprocityStructured
 
 __all__ = ["METHODS", "method"]
 
@@ -16,8 +18,10 @@ METHODS: dict[str, Method] = {
     for built_in in (
         ReciprocityMLE(),
         ReciprocityPencil(),
+        ReciprocityStructured(),
         SpectralCorrelation(),
         SpectralCorrelationInterpolated(),
+        Automatic(),
         CrossAntennaCorrelation(),
         CsiRatio(),
         CsiRatioFirstOrder(),

@@ -54,8 +54,10 @@ class ForeignLaboratory:
         rng = np.random.default_rng(self.seed)
         power = float(np.mean(np.abs(self.frames[0]) ** 2)) * sum(abs(b) ** 2 for _, b in self.paths)
         noise = np.sqrt(power / 10 ** (self.snr_db / 10) / self.occupied_share / 2)
-        leak = 0.0 if self.leakage_db is None else np.sqrt(10 ** (self.leakage_db / 10) * power) / np.sqrt(
-            float(np.mean(np.abs(self.frames[0]) ** 2))
+        leak = (
+            0.0
+            if self.leakage_db is None
+            else np.sqrt(10 ** (self.leakage_db / 10) * power) / np.sqrt(float(np.mean(np.abs(self.frames[0]) ** 2)))
         )
         records = []
         for n in (0, 1):
