@@ -21,18 +21,20 @@ from dsp.synchronization.fingerprint_scene import static_scene
 __all__ = ["Cooperation", "CooperationCorrelation", "Predictions", "predictions"]
 
 _FEWEST_MATCHES = 3
-_ODDS = log(1e4)
+_ODDS = log(1e3)
 """Log-likelihood by which the best time offset must beat the next one."""
 _APART = 4.0
 """Combined deviations beyond which two offsets are different ones."""
 _ROUNDS = 8
 _MATCH_ODDS = log(4.0)
 """Prior odds that a scatterer of the echo is heard on the link."""
-_LEAST_SHARE = 2.0 / 3.0
+_LEAST_SHARE = 0.8
 """Of the scatterers, or of the link's paths if those are fewer, that must match: fewer, and some have moved."""
-_CONTRADICTION = 0.002
+_CONTRADICTION = 0.005
 _DOUBT = 0.1
 """Chance, by the chi-square of the residuals, below which deviations are widened to fit them."""
+_FEW_DEGREES = 1.5
+"""Widened beyond the residuals themselves, because a handful of them tells little of their own size."""
 
 IntArray = NDArray[np.intp]
 
@@ -87,7 +89,7 @@ class Cooperation:
     which predicts its bistatic delay g = (|x_T - x| + |x_R - x|)/c; a linear array leaves front and back open. Every
     pairing of a path with a prediction proposes a time offset; one-to-one assignment of greatest likelihood and the
     weighted mean of observed less predicted delays alternate from each proposal, strangers on either side
-    allowed. The best must beat the next different one by 10,000 to one, with three scatterers or more.
+    allowed. The best must beat the next different one by 1000 to one, with three scatterers or more.
 
     Active echo and link need not be coherent, nor of one band or time, as long as the scatterers stand still. The
     carrier offset comes from the static scene itself. `Need.ACTIVE_ECHO` is an `ActiveEcho` of either node,
@@ -206,12 +208,12 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason=f"too few scatterers in common: {best.matches}, {_FEWEST_MATCHES} needed")
     if margin < _ODDS:
         return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
-    if best.matches < _LEAST_SHARE * min(scatterers, len(passive.delay_s)):
+    if best.matches < max(_LEAST_SHARE * min(scatterers, len(passive.delay_s)), 0.5 * scatterers + 0.5):
         return replace(blank, reason=f"only {best.matches} of {scatterers} scatterers are where the link has paths")
     chance = float(stats.chi2.sf(best.misfit * (best.matches - 1), best.matches - 1))
     if chance < _CONTRADICTION:
         return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
-    growth = sqrt(best.misfit) if chance < _DOUBT else 1.0
+    growth = _FEW_DEGREES * sqrt(best.misfit) if chance < _DOUBT else 1.0
     if observation.departure is None:
         return replace(blank, reason="departure unknown")
     reference_s = csi.reference.seconds_since(observation.departure)
