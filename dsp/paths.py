@@ -12,8 +12,11 @@ from dsp.path_sum import PathFit, PathSum, path_sum
 __all__ = ["FirstPath", "first_path"]
 
 _LARGEST_ORDER = 10
-_CLOSEST = 0.6
+_CLOSEST = 0.2
 """Reciprocal bandwidths that two paths must be apart: closer ones trade amplitude against each other without limit."""
+_NOISE_TOLERANCE = 1.5
+_SLOPE_OF_PATH = 0.4
+"""Deviation of the delay, in reciprocal bandwidths, that an unresolved path of unit amplitude and any phase causes."""
 _WEAKEST = 0.05
 """Amplitude against the strongest path's below which an earlier one counts as a side lobe's remainder."""
 
@@ -25,7 +28,7 @@ class FirstPath:
     delay_s: float
     """Residual, against the CSI's reference."""
     std_s: float
-    """Deviation from noise, with every other path's delay and amplitude unknown."""
+    """Deviation from noise, with every other path's delay and amplitude unknown, and from paths not told apart."""
 
 
 def first_path(csi: ChannelState) -> FirstPath:
@@ -40,7 +43,7 @@ def first_path(csi: ChannelState) -> FirstPath:
     ValueError
         If fewer than eight subcarriers are known.
     """
-    fit, _ = path_sum(csi)
+    fit, noise = path_sum(csi)
     best = fit.refined(np.array([fit.strongest_delay()]))
     for _ in range(_LARGEST_ORDER - 1):
         trial = fit.refined(np.append(best.delays_s, fit.other_delay(best)))
@@ -50,7 +53,12 @@ def first_path(csi: ChannelState) -> FirstPath:
     level = np.abs(best.amplitudes)
     eligible = np.flatnonzero(level >= _WEAKEST * level.max())
     index = int(eligible[np.argmin(best.delays_s[eligible])])
-    return FirstPath(float(best.delays_s[index]), float(best.delay_std_s[index]))
+    # What the paths leave above the noise is taken for paths that could not be told apart from this one.
+    excess = float(np.mean(np.abs(best.remainder) ** 2)) / noise
+    unresolved_s = 0.0
+    if excess > _NOISE_TOLERANCE:
+        unresolved_s = _SLOPE_OF_PATH * float(np.sqrt((excess - 1.0) * noise)) / level[index] / fit.band_hz
+    return FirstPath(float(best.delays_s[index]), float(np.hypot(best.delay_std_s[index], unresolved_s)))
 
 
 def _resolved(fit: PathSum, trial: PathFit) -> bool:
