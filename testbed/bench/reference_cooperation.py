@@ -119,8 +119,10 @@ def validity_rows(trials: int, seed: int, *, snr_db: float = 10.0) -> list[Bench
     kinds: dict[str, dict[str, Any]] = {
         "nothing": {},
         "two scatterers": {"scatterers": 2},
-        "five of six scatterers heard by the echo alone": {"strangers": 5},
+        "four of six scatterers heard by the echo alone": {"strangers": 4},
         "scatterers moved by 3 m": {"displaced_m": 3.0},
+        "scatterers moved by 0.3 m": {"displaced_m": 0.3},
+        "scatterers moved by 0.1 m": {"displaced_m": 0.1},
     }
     made = []
     for number, (name, changes) in enumerate(kinds.items()):
