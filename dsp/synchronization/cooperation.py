@@ -30,6 +30,8 @@ _MATCH_ODDS = log(4.0)
 """Prior odds that a scatterer of the echo is heard on the link."""
 _LEAST_SHARE = 0.8
 """Of the scatterers, or of the link's paths if those are fewer, that must match: fewer, and some have moved."""
+_BESIDE_S = 5e-9
+"""A scatterer and a path that miss each other by less are one that moved rather than two strangers."""
 _CONTRADICTION = 0.005
 _DOUBT = 0.1
 """Chance, by the chi-square of the residuals, below which deviations are widened to fit them."""
@@ -59,6 +61,8 @@ class _Solution:
     matches: int
     misfit: float
     """Mean squared normalised residual of what was matched."""
+    displaced: int
+    """Scatterers without a path, beside a path without a scatterer."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class _Pairs:
     """Scatterers."""
     span_s: float
     """Delays over which strangers are spread."""
+
+    def displaced(self, share: FloatArray, offset_s: float) -> int:
+        """Scatterers that match no path but miss one by little, which no other matches; ``share`` of each pair."""
+        lonely = 1.0 - np.bincount(self.scatterer, share.sum(axis=1), minlength=self.count) > 0.5
+        free = share.sum(axis=0) < 0.5
+        beside = np.any((np.abs(self.offset_s - offset_s) < _BESIDE_S) & free, axis=1)
+        return len(np.unique(self.scatterer[beside & lonely[self.scatterer]]))
 
     def gains(self, offset_s: float) -> FloatArray:
         """Log-likelihood of each pair being one scatterer at this offset, over being strangers."""
@@ -210,6 +221,8 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
     if best.matches < max(_LEAST_SHARE * min(scatterers, len(passive.delay_s)), 0.5 * scatterers + 0.5):
         return replace(blank, reason=f"only {best.matches} of {scatterers} scatterers are where the link has paths")
+    if best.displaced:
+        return replace(blank, reason=f"{best.displaced} of {scatterers} scatterers have moved since the echo")
     chance = float(stats.chi2.sf(best.misfit * (best.matches - 1), best.matches - 1))
     if chance < _CONTRADICTION:
         return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
@@ -295,10 +308,13 @@ def _assigned(pairs: _Pairs, offset_s: float) -> _Solution:
             break
         score = following
     if not len(rows):
-        return _Solution(offset_s, float(np.sqrt(pairs.variance.min())), 0.0, 0, 0.0)
+        return _Solution(offset_s, float(np.sqrt(pairs.variance.min())), 0.0, 0, 0.0, 0)
     squares = (pairs.offset_s[rows, columns] - offset_s) ** 2 * weights
     misfit = float(squares.sum()) / max(len(rows) - 1, 1)
-    return _Solution(offset_s, 1.0 / sqrt(float(weights.sum())), score, len(rows), misfit)
+    share = np.zeros_like(pairs.offset_s)
+    share[rows, columns] = 1.0
+    displaced = pairs.displaced(share, offset_s)
+    return _Solution(offset_s, 1.0 / sqrt(float(weights.sum())), score, len(rows), misfit, displaced)
 
 
 def _weighted(pairs: _Pairs, offset_s: float) -> _Solution:
@@ -321,7 +337,7 @@ def _weighted(pairs: _Pairs, offset_s: float) -> _Solution:
     matches = float(share.sum())
     sure = max(information - max(doubt, 0.0), 0.1 * information, 1e-300)
     misfit = float(np.sum(share * residual**2 * pairs.variance)) / max(matches - 1.0, 1.0)
-    return _Solution(offset_s, 1.0 / sqrt(sure), score, round(matches), misfit)
+    return _Solution(offset_s, 1.0 / sqrt(sure), score, round(matches), misfit, pairs.displaced(share, offset_s))
 
 
 def _by_scatterer(pairs: _Pairs, values: FloatArray) -> FloatArray:
