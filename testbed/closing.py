@@ -10,7 +10,7 @@ import numpy as np
 from dsp.clocks import ClosedClocks, PairOffset, close
 from dsp.moment import Moment
 from dsp.synchronization.base import Need, Offset
-from dsp.synchronization.registry import method
+from testbed.methods import method
 from testbed.results import Epoch, NodeRow
 from testbed.scenario import Scenario
 from testbed.targets import Echoes

@@ -15,10 +15,10 @@ from dsp.moment import Moment
 from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
 from dsp.synchronization.base import Method, Need, Observation, Offset, Port
 from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
-from dsp.synchronization.registry import method
 from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight
 from testbed.antennas import antenna_m
 from testbed.calibration import Calibration
+from testbed.methods import method
 from testbed.scenario import Node, Scenario
 
 __all__ = ["Departed", "Heard", "Observed", "estimates", "observed"]

@@ -65,7 +65,7 @@ class RadioWorker:
 
     def _work(self) -> None:
         try:
-            scenario = loads(self._text, source="the coordinator's experiment")
+            scenario = loads(self._text, source="the coordinator's experiment", methods_here=False)
             index = scenario.index(self._name)
             node = scenario.node[index]
             self._radio = radio = open_radio(node, ether=self._ether)

@@ -122,16 +122,30 @@ def link(
     if range_m is not None:
         row.baseline_m, row.baseline_std_m = range_m
     if receiver in truths and transmitter in truths:
-        if offset.to_s is not None:
-            row.to_error_s = offset.to_s - time_offset(truths[receiver], truths[transmitter], offset.epoch)
-        if offset.cfo_hz is not None:
-            # Each slot has a slope of its own; between the slots nobody measured.
-            true_hz = [
-                carrier_offset(truths[receiver], truths[transmitter], heard.csi.carrier_hz, [slot])
-                for slot in _slots(heard.csi, offset.epoch)
-            ]
-            row.cfo_error_hz = offset.cfo_hz - sum(true_hz) / len(true_hz)
+        try:
+            _judge(row, heard, offset, truths[receiver], truths[transmitter])
+        except ValueError as error:  # a user's method may state an epoch at which nobody recorded
+            row.valid, row.reason = False, "; ".join(filter(None, [row.reason, str(error)]))
     return row
+
+
+def _judge(row: LinkRow, heard: Heard, offset: Offset, receiver: ClockTruth, transmitter: ClockTruth) -> None:
+    """Write into ``row`` by how much ``offset`` erred.
+
+    Raises
+    ------
+    ValueError
+        If the truth does not reach to the offset's epoch.
+    """
+    if offset.to_s is not None:
+        row.to_error_s = offset.to_s - time_offset(receiver, transmitter, offset.epoch)
+    if offset.cfo_hz is not None:
+        # Each slot has a slope of its own; between the slots nobody measured.
+        true_hz = [
+            carrier_offset(receiver, transmitter, heard.csi.carrier_hz, [slot])
+            for slot in _slots(heard.csi, offset.epoch)
+        ]
+        row.cfo_error_hz = offset.cfo_hz - sum(true_hz) / len(true_hz)
 
 
 def _slots(csi: ChannelState, epoch: Moment) -> tuple[tuple[Moment, Moment], tuple[Moment, Moment]]:

@@ -45,7 +45,7 @@ class Run:
     @cached_property
     def scenario(self) -> Scenario:
         """The experiment as it was resolved."""
-        return load(self.path / SCENARIO_NAME)
+        return load(self.path / SCENARIO_NAME, methods_here=False)
 
     @cached_property
     def recordings(self) -> Recordings:

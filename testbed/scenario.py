@@ -320,8 +320,11 @@ class Scenario(_Table, frozen=True, kw_only=True):
         raise UserError(f"no node is called {name!r}: there are {', '.join(node.name for node in self.node)}")
 
 
-def load(path: Path | str) -> Scenario:
+def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
     """Scenario in the file ``path``, checked, with every default filled in.
+
+    Without ``methods_here`` it may name methods that cannot be had here, as a finished run may whose user's method
+    is not installed.
 
     Raises
     ------
@@ -335,11 +338,11 @@ def load(path: Path | str) -> Scenario:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(text, source=str(path))
+    return loads(text, source=str(path), methods_here=methods_here)
 
 
-def loads(text: str, *, source: str) -> Scenario:
-    """Scenario in a text; ``source`` is what its errors name."""
+def loads(text: str, *, source: str, methods_here: bool = True) -> Scenario:
+    """Scenario in a text; ``source`` is what its errors name, ``methods_here`` as in `load`."""
     from testbed.scenario_checks import complaint, resolved
     from testbed.scenario_words import wrong_value
 
@@ -351,7 +354,7 @@ def loads(text: str, *, source: str) -> Scenario:
     if wrong is not None:
         raise UserError(f"{source}: {wrong}")
     scenario = resolved(msgspec.convert(raw, Scenario))
-    wrong = complaint(scenario)
+    wrong = complaint(scenario, methods_here=methods_here)
     if wrong is not None:
         raise UserError(f"{source}: {wrong}")
     return scenario

@@ -6,13 +6,13 @@ A broken rule is a sentence, "KEY is VALUE (what that means), but …: use …",
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from itertools import combinations
 from math import ceil, dist
 
 import msgspec
 
-from testbed.scenario import METHODS, Node, Reflector, Scenario
+from testbed import methods
+from testbed.scenario import Node, Reflector, Scenario
 from testbed.scenario_words import number
 from testbed.schedule import LATENCY_BOUND_S, dsp_waveform, run_s
 
@@ -28,9 +28,19 @@ _CAPTURE_PPM = 60.0
 _CAPTURE_HZ = 150e3
 
 
-def complaint(scenario: Scenario) -> str | None:
+def complaint(scenario: Scenario, *, methods_here: bool = True) -> str | None:
     """Sentence on the first rule joining several keys that ``scenario`` breaks; None if it keeps all."""
-    for rule in (_names, _methods, _waveform, _reach, _frame, _round, _nodes, _clocks, _paths):
+    for rule in (
+        _names,
+        _methods_here if methods_here else _methods,
+        _waveform,
+        _reach,
+        _frame,
+        _round,
+        _nodes,
+        _clocks,
+        _paths,
+    ):
         for sentence in rule(scenario):
             return sentence
     return None
@@ -67,14 +77,18 @@ def _names(scenario: Scenario) -> Iterator[str]:
             )
 
 
+def _methods_here(scenario: Scenario) -> Iterator[str]:
+    for name in scenario.experiment.methods:
+        wrong = methods.complaint(name)
+        if wrong is not None:
+            yield f"experiment.methods names {name!r}, {wrong}"
+    yield from _methods(scenario)
+
+
 def _methods(scenario: Scenario) -> Iterator[str]:
-    methods = scenario.experiment.methods
-    for index, method in enumerate(methods):
-        if method not in METHODS:
-            close = get_close_matches(method, METHODS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METHODS)}"
-            yield f"experiment.methods names {method!r}, which is not a method: {hint}"
-        if method in methods[:index]:
+    names = scenario.experiment.methods
+    for index, method in enumerate(names):
+        if method in names[:index]:
             yield f"experiment.methods names {method!r} twice: name each method once"
 
 

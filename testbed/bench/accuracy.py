@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -13,8 +14,10 @@ from multiprocessing import get_context
 import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
+from dsp.synchronization.base import Method, Need
 from testbed.bench import demo_mover, setting_c
 from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.methods import usable_with
 from testbed.results import LinkRow
 
 __all__ = ["BENCHES", "run_bench"]
@@ -22,17 +25,28 @@ __all__ = ["BENCHES", "run_bench"]
 Progress = Callable[[int, str], None]
 _METHODS = ("reciprocity-mle", "reciprocity-mp")
 _FAMILIES = ("csi-ratio", "path-resolved", "fingerprint", "cooperation", "localization")
+_PAIR_INPUTS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
+"""What two nodes of one antenna each, that hear each other, can give a user's method."""
 _VALID_GOAL = 0.95
 _COVERED_GOAL = 0.9
 """Share of errors within two stated deviations that the goal asks for, where a mover is unresolved."""
 
 
+def _users_methods(inputs: frozenset[Need]) -> dict[str, Method]:
+    """Users' methods that can do with the ``inputs`` of a bench; a line on the standard error for each broken one."""
+    usable, broken = usable_with(inputs)
+    for line in broken:
+        print(f"isac: {line}", file=sys.stderr)
+    return usable
+
+
 def _setting_c(name: str, trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
     variant = setting_c.VARIANTS[name]
-    work = partial(setting_c.run_trial, variant, methods=_METHODS)
+    methods = (*_METHODS, *_users_methods(_PAIR_INPUTS))
+    work = partial(setting_c.run_trial, variant, methods=methods)
     done = _spread(work, range(seed, seed + trials), workers, progress, name)
     rows: list[BenchRow] = []
-    for method in _METHODS:
+    for method in methods:
         links = [row for trial in done for row in trial.rows if row.method == method]
         rows += _link_rows(variant, method, links)
         if variant.name == "c-fraction" and method == _METHODS[0]:
@@ -105,7 +119,11 @@ def _reference_ra(trials: int, seed: int, workers: int, progress: Progress) -> l
         BenchRow(
             scenario="r-a",
             method=row.method,
-            parameters={"snr_db": row.snr_db, "outliers": row.outliers},
+            parameters={
+                "snr_db": row.snr_db,
+                "outliers": row.outliers,
+                **({"refused": row.refused} if row.refused else {}),
+            },
             metric="to_rmse",
             unit="s",
             value=row.to_rmse_s,
@@ -114,7 +132,7 @@ def _reference_ra(trials: int, seed: int, workers: int, progress: Progress) -> l
             trials=row.trials,
             standard_error=row.standard_error_s,
         )
-        for row in reference_ra.run(trials=trials, seed=seed)
+        for row in reference_ra.run(trials=trials, seed=seed, users=_users_methods(_PAIR_INPUTS))
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import pi, sqrt
@@ -12,7 +12,7 @@ import numpy as np
 from dsp.bounds.link import grid_std, product_factor, two_way_to_std_s
 from dsp.channel import ChannelState, ComplexArray
 from dsp.moment import Moment
-from dsp.synchronization.base import Observation
+from dsp.synchronization.base import Method, Observation, Offset
 from dsp.synchronization.registry import METHODS
 
 __all__ = ["REFERENCE_PS", "SNR_DB", "ReferenceRow", "draw", "run"]
@@ -59,6 +59,8 @@ class ReferenceRow:
     trials: int
     outliers: int
     """Trials that ended in a wrong cell."""
+    refused: int = 0
+    """Trials in which a user's method gave no valid offset."""
 
 
 def draw(generator: np.random.Generator, snr_db: float) -> tuple[Observation, float, float]:
@@ -106,25 +108,47 @@ def draw(generator: np.random.Generator, snr_db: float) -> tuple[Observation, fl
 
 
 def run(
-    trials: int, *, seed: int, snr_db: Sequence[float] = SNR_DB, methods: Sequence[str] = tuple(REFERENCE_PS)
+    trials: int,
+    *,
+    seed: int,
+    snr_db: Sequence[float] = SNR_DB,
+    methods: Sequence[str] = tuple(REFERENCE_PS),
+    users: Mapping[str, Method] | None = None,
 ) -> list[ReferenceRow]:
-    """Rows of the table, one for each SNR and method, every method on the same draws."""
+    """Rows of the table, one for each SNR and method, every method, ``users``' too, on the same draws."""
     rows = []
+    asked = {name: METHODS[name] for name in methods} | dict(users or {})
     for number, level_db in enumerate(snr_db):
         generator = np.random.default_rng([seed, number])
-        errors: dict[str, list[tuple[float, float, float]]] = {name: [] for name in methods}
+        errors: dict[str, list[tuple[float, float, float]]] = {name: [] for name in asked}
         for _ in range(trials):
             observation, to_s, cfo_hz = draw(generator, level_db)
-            for name in methods:
-                offset = METHODS[name].estimate(observation)
-                if offset.to_s is None or offset.cfo_hz is None or offset.to_std_s is None:
-                    raise RuntimeError(f"{name} gave no offset on reference R-A: {offset.reason}")
-                errors[name].append((offset.to_s - to_s, offset.cfo_hz - cfo_hz, offset.to_std_s))
-        rows += [_row(level_db, name, np.array(errors[name])) for name in methods]
+            for name, method in asked.items():
+                offset = _asked(method, observation)
+                if offset is None or offset.to_s is None or offset.to_std_s is None:
+                    if name in METHODS:
+                        raise RuntimeError(f"{name} gave no offset on reference R-A")
+                    continue
+                found_hz = np.nan if offset.cfo_hz is None else offset.cfo_hz
+                errors[name].append((offset.to_s - to_s, found_hz - cfo_hz, offset.to_std_s))
+        rows += [_row(level_db, name, np.array(errors[name]), trials) for name in asked if errors[name]]
     return rows
 
 
-def _row(snr_db: float, name: str, errors: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> ReferenceRow:
+def _asked(method: Method, observation: Observation) -> Offset | None:
+    """The method's valid offset; None where a user's refused or failed."""
+    try:
+        offset = method.estimate(observation)
+    except ValueError:
+        if method.name in METHODS:
+            raise
+        return None
+    return offset if offset.valid or method.name in METHODS else None
+
+
+def _row(
+    snr_db: float, name: str, errors: np.ndarray[tuple[int, int], np.dtype[np.float64]], asked: int
+) -> ReferenceRow:
     snr = 10.0 ** (snr_db / 10.0)
     bound_s = two_way_to_std_s(SUBCARRIERS, SPACING_HZ, SYMBOLS, snr) * product_factor(snr)
     if name == "spectral-cc":
@@ -146,6 +170,7 @@ def _row(snr_db: float, name: str, errors: np.ndarray[tuple[int, int], np.dtype[
         cfo_rmse_hz=float(np.sqrt(np.mean(errors[:, 1] ** 2))),
         trials=trials,
         outliers=int(np.count_nonzero(np.abs(errors[:, 0]) > _LOST_S)),
+        refused=asked - trials,
     )
 
 

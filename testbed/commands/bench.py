@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import methods_file_option
+
 __all__ = ["command"]
 
 
@@ -21,6 +23,7 @@ def command() -> None:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the first trial.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@methods_file_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
 def accuracy(names: tuple[str, ...], trials: int | None, seed: int, workers: int, json_file: Path | None) -> None:
     """Root mean square errors beside their bounds, with trials and standard errors; all benches if none is named."""

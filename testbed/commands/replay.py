@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.commands.options import methods_file_option
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["command"]
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option("--scenario", "scenario_file", type=click.Path(path_type=Path), help="What was transmitted.")
 @click.option("--methods", help="Methods to use instead of the scenario's, separated by commas.")
+@methods_file_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-replay-TIME if not given.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
@@ -35,6 +37,7 @@ def command(
     import msgspec
 
     from testbed.formats.sigmf_reader import read_recordings
+    from testbed.methods import clashes
     from testbed.pipeline import Pipeline
     from testbed.processing import write_products, write_scenario
     from testbed.progress import progress_bar
@@ -43,6 +46,8 @@ def command(
 
     recordings = read_recordings(recording, verify=verify)
     experiment = _scenario(recording, scenario_file, methods)
+    for line in clashes():
+        click.echo(f"isac: {line}", err=True)
     recordings.check_against(
         rate_hz=experiment.waveform.sample_rate_hz,
         carrier_hz=experiment.waveform.carrier_hz,
@@ -73,18 +78,21 @@ def _scenario(recording: Path, given: Path | None, methods: str | None) -> Scena
     """Scenario named, or the one beside the recording, with the methods asked for."""
     import msgspec
 
+    from testbed.methods import available, complaint
     from testbed.run_folder import SCENARIO_NAME
-    from testbed.scenario import METHODS, load
+    from testbed.scenario import load
 
     folder = recording if recording.is_dir() else recording.parent
     beside = [path for path in (folder / SCENARIO_NAME, folder.parent / SCENARIO_NAME) if path.is_file()]
     if given is None and not beside:
         raise UserError(f"{recording}: there is no {SCENARIO_NAME} beside it: name the experiment with --scenario FILE")
-    scenario = load(beside[0] if given is None else given)
+    scenario = load(beside[0] if given is None else given, methods_here=methods is None)
     if methods is None:
         return scenario
     wanted = tuple(name.strip() for name in methods.split(",") if name.strip())
-    unknown = [name for name in wanted if name not in METHODS]
-    if unknown or not wanted:
-        raise UserError(f"--methods is {methods!r}: choose among {', '.join(METHODS)}")
+    wrong = [f"{name!r}, {text}" for name in wanted if (text := complaint(name)) is not None]
+    if wrong:
+        raise UserError(f"--methods names {wrong[0]}")
+    if not wanted:
+        raise UserError(f"--methods is {methods!r}: choose among {', '.join(available())}")
     return msgspec.structs.replace(scenario, experiment=msgspec.structs.replace(scenario.experiment, methods=wanted))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from testbed.commands.options import methods_file_option
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SPARE_BYTES = 50_000_000
 @click.command("run")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-TIME if not given.")
+@methods_file_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
 @click.option(
     "--listen",
@@ -60,6 +62,7 @@ def command(
 
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
+    from testbed.methods import clashes
     from testbed.pipeline import Pipeline
     from testbed.processing import write_products, write_scenario
     from testbed.progress import progress_bar
@@ -67,6 +70,8 @@ def command(
     from testbed.scenario import load
 
     experiment = load(scenario)
+    for line in clashes():
+        click.echo(f"isac: {line}", err=True)
     folder = out if out is not None else Path("runs") / f"{experiment.experiment.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     check_room(folder, experiment)
     folder.mkdir(parents=True)

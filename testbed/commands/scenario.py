@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import methods_file_option
+
 __all__ = ["command"]
 
 
@@ -16,6 +18,7 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@methods_file_option
 def check(files: tuple[Path, ...]) -> None:
     """Say whether each FILE is a valid experiment."""
     from testbed.errors import UserError

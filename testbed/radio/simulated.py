@@ -350,7 +350,7 @@ def _lines(descriptor: int) -> Iterator[str]:
 def main() -> None:
     """Process of the ether; see the module's text."""
     size = struct.unpack("<I", _exactly(4))[0]
-    server = EtherServer(loads(_exactly(size).decode(), source="the run's scenario"))
+    server = EtherServer(loads(_exactly(size).decode(), source="the run's scenario", methods_here=False))
     print(server.port, flush=True)
     gone = threading.Event()
 

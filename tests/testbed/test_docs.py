@@ -76,7 +76,7 @@ def follow(page: Path, folder: Path) -> None:
             assert "exit code" not in printed, printed
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "how-to/foreign-recordings.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/foreign-recordings.md", "how-to/own-method.md"])
 def test_a_page_can_be_followed(page: str, tmp_path: Path) -> None:
     follow(DOCS / page, tmp_path)
 
