@@ -1,0 +1,1 @@
+"""Campaigns: one experiment at many points of its parameters, resumable, on processes or a cluster."""
