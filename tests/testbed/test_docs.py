@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-SOURCES = sorted(path for package in ("dsp", "sim_backend", "testbed") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(
+    path for package in ("dsp", "firmware_cfg", "sim_backend", "testbed") for path in (ROOT / package).rglob("*.py")
+)
 ENVIRONMENT = os.environ | {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     "OPENBLAS_NUM_THREADS": "1",
@@ -76,7 +78,9 @@ def follow(page: Path, folder: Path) -> None:
             assert "exit code" not in printed, printed
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "how-to/foreign-recordings.md", "how-to/own-method.md"])
+@pytest.mark.parametrize(
+    "page", ["tutorial.md", "how-to/foreign-recordings.md", "how-to/own-method.md", "how-to/firmware.md"]
+)
 def test_a_page_can_be_followed(page: str, tmp_path: Path) -> None:
     follow(DOCS / page, tmp_path)
 
