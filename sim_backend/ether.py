@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 from threading import Condition
 from time import monotonic
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sim_backend.randomness import generator
 from sim_backend.world import Burst, Rendered, Request, World, WorldSpec
 
-__all__ = ["Ether", "EtherError", "Reception"]
+__all__ = ["Ether", "EtherError", "Present", "Reception"]
 
 BEGIN_S = Fraction(1)
 """True time of the first batch: late enough that no start and no delay reaches before the world's beginning."""
@@ -38,6 +38,25 @@ class Reception:
     """(tick, fraction) on the device's counter of each burst transmitted; empty without time stamps."""
 
 
+@dataclass(frozen=True)
+class Present:
+    """What time it is for a device between two batches, on its own counter."""
+
+    tick: int
+    """At which its next reception begins, unless it asks for a later one."""
+    second_tick: int
+    """First tick at or after the last whole second of true time: the pulse of a pulse-per-second input."""
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """Samples to leave so many samples after the next reception's first one, or at a tick of the device's counter."""
+
+    samples: NDArray[np.complex64]
+    offset: int
+    tick: int | None
+
+
 @dataclass
 class _Attached:
     """A radio in the ether."""
@@ -47,9 +66,11 @@ class _Attached:
     """Samples by which transmissions start late, unknown to the node."""
     origin: int | None = None
     """Tick of the node's clock at which its counter started."""
-    queue: list[tuple[NDArray[np.complex64], int]] = field(default_factory=list)
+    queue: list[_Queued] = field(default_factory=list)
     wanted: int | None = None
     """Samples asked for and not yet rendered."""
+    wanted_tick: int | None = None
+    """Tick of the device's counter from which they are asked for; None: from the present."""
     result: Reception | Exception | None = None
     stalled: bool = False
     """Did not ask in time for an earlier batch: not waited for until it asks again."""
@@ -118,8 +139,27 @@ class Ether:
                 self._waiting_since = None
             self._change.notify_all()
 
-    def transmit(self, node: str, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
+    def present(self, node: str) -> Present:
+        """What time it is for a node whose device has time stamps; it stands still until the next batch.
+
+        Raises
+        ------
+        EtherError
+            If the node is not attached.
+        """
+        with self._change:
+            radio = self._radio(node)
+            start = self._start(node)
+            first = self.world.tick_at(node, start)
+            origin = self._origin(node, radio, first)
+            return Present(first - origin, self.world.tick_at(node, Fraction(floor(start))) - origin)
+
+    def transmit(
+        self, node: str, samples: NDArray[np.complex64], *, offset_samples: int = 0, tick: int | None = None
+    ) -> None:
         """Queue samples to leave ``offset_samples`` after the first sample of the node's next reception.
+
+        With ``tick`` they leave at that tick of the device's counter instead, as timed transmission does.
 
         Raises
         ------
@@ -134,17 +174,19 @@ class Ether:
         if values.size and float(np.max(np.abs(values))) > 1.0 + 1e-6:
             raise ValueError(f"samples of '{node}' exceed full scale: peak {float(np.max(np.abs(values))):.3f}")
         with self._change:
-            self._radio(node).queue.append((values, offset_samples))
+            self._radio(node).queue.append(_Queued(values, offset_samples, tick))
 
-    def receive(self, node: str, samples: int) -> Reception:
+    def receive(self, node: str, samples: int, *, tick: int | None = None) -> Reception:
         """Next stretch of a node; blocks until its batch is rendered.
+
+        It begins at ``tick`` of the device's counter, as timed reception does, or at the node's present.
 
         Raises
         ------
         EtherError
             If the node is not attached, is detached meanwhile, or waits for another reception already.
         ValueError
-            If no samples are asked for.
+            If no samples are asked for, or they lie in the past.
         """
         if samples < 1:
             raise ValueError(f"'{node}' asks for {samples} samples")
@@ -152,7 +194,9 @@ class Ether:
             radio = self._radio(node)
             if radio.wanted is not None or radio.result is not None:
                 raise EtherError(f"'{node}' waits for another reception already")
-            radio.wanted, radio.stalled = samples, False
+            if tick is not None and tick < (now := self.present(node).tick):
+                raise ValueError(f"'{node}' wants to receive from tick {tick}, {now - tick} samples in the past")
+            radio.wanted, radio.wanted_tick, radio.stalled = samples, tick, False
             if self._waiting_since is None:
                 self._waiting_since = monotonic()
             self._change.notify_all()
@@ -195,15 +239,23 @@ class Ether:
         asking = {name: radio for name, radio in self._radios.items() if radio.wanted is not None}
         requests: dict[str, Request] = {}
         bursts: dict[str, list[Burst]] = {}
+        longest = Fraction(0)
         for name, radio in asking.items():
-            first = self.world.tick_at(name, self._start(name))
-            if radio.origin is None:
-                # A device with time stamps counts from when it was switched on, at the world's beginning at the latest.
-                stamps = self.world.nodes[name].front_end.time_stamps
-                radio.origin = min(0, self.world.tick_at(name, Fraction(0))) if stamps else first
-            requests[name] = Request(first, radio.wanted or 0, self._batch, radio.stream)
+            first = earliest = self.world.tick_at(name, self._start(name))
+            radio.origin = self._origin(name, radio, first)
+            if radio.wanted_tick is not None:
+                first = radio.wanted_tick + radio.origin
+            count = radio.wanted or 0
+            longest = max(longest, Fraction(first - earliest + count) / self.world.nodes[name].rate_hz)
+            requests[name] = Request(first, count, self._batch, radio.stream)
             bursts[name] = [
-                Burst(first + offset + radio.latency, 0.0, values, radio.stream) for values, offset in radio.queue
+                Burst(
+                    first + queued.offset + radio.latency if queued.tick is None else queued.tick + radio.origin,
+                    0.0,
+                    queued.samples,
+                    radio.stream,
+                )
+                for queued in radio.queue
             ]
         try:
             rendered: dict[str, Rendered] = self.world.render(bursts, requests)
@@ -213,12 +265,19 @@ class Ether:
         else:
             for name, radio in asking.items():
                 radio.result = self._reception(name, radio, requests[name], bursts[name], rendered[name])
-        longest = max(Fraction(radio.wanted or 0) / self.world.nodes[name].rate_hz for name, radio in asking.items())
         for radio in asking.values():
-            radio.wanted = None
+            radio.wanted = radio.wanted_tick = None
             radio.queue.clear()
         self._time += max(self._period, Fraction(ceil((longest + 2 * self._spread) * 1000 + 1), 1000))
         self._batch += 1
+
+    def _origin(self, node: str, radio: _Attached, first: int) -> int:
+        """Tick of the node's clock at which its counter starts, if it records from tick ``first``."""
+        if radio.origin is not None:
+            return radio.origin
+        # A device with time stamps counts from when it was switched on, at the world's beginning at the latest.
+        stamps = self.world.nodes[node].front_end.time_stamps
+        return min(0, self.world.tick_at(node, Fraction(0))) if stamps else first
 
     def _start(self, node: str) -> Fraction:
         """True time at which a node starts to record in this batch."""

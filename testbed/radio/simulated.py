@@ -32,7 +32,7 @@ from testbed.capture import Departure, Stretch
 from testbed.protocol import DepartureRow, StretchRow
 from testbed.radio import wire
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
-from testbed.radio.wire import Attach, Attached, Done, Receive, Received, Refused, Transmit, WireError
+from testbed.radio.wire import Attach, Attached, Done, Look, Receive, Received, Refused, Seen, Transmit, WireError
 from testbed.scenario import Node, Reflector, Scenario, loads
 
 __all__ = ["EtherServer", "SimulatedRadio", "world_specification"]
@@ -300,10 +300,14 @@ class EtherServer:
             ), _NOTHING
         if self._owners.get(node) is not connection:
             raise EtherError(f"{node!r} belongs to another connection" if node else "attach first")
+        if isinstance(question, Look):
+            present = self._ether.present(node)
+            return Seen(present.tick, present.second_tick), _NOTHING
         if isinstance(question, Transmit):
-            self._ether.transmit(node, np.frombuffer(data, np.complex64), offset_samples=question.offset)
+            samples = np.frombuffer(data, np.complex64)
+            self._ether.transmit(node, samples, offset_samples=question.offset, tick=question.tick)
             return Done(), _NOTHING
-        received = self._ether.receive(node, question.samples)
+        received = self._ether.receive(node, question.samples, tick=question.tick)
         return _received(received), received.rendered.samples
 
 

@@ -22,10 +22,12 @@ __all__ = [
     "Attach",
     "Attached",
     "Done",
+    "Look",
     "Question",
     "Receive",
     "Received",
     "Refused",
+    "Seen",
     "Transmit",
     "WireError",
     "receive_answer",
@@ -55,16 +57,25 @@ class Attach(_Message, frozen=True, tag="attach"):
     node: str
 
 
+class Look(_Message, frozen=True, tag="look"):
+    """What does the device's counter read?"""
+
+
 class Transmit(_Message, frozen=True, tag="transmit"):
-    """Queue the complex64 samples beside this from ``offset`` after the next reception's first sample."""
+    """Queue the complex64 samples beside this from ``offset`` after the next reception's first sample.
+
+    With a ``tick`` they leave at that tick of the device's counter instead.
+    """
 
     offset: int
+    tick: int | None = None
 
 
 class Receive(_Message, frozen=True, tag="receive"):
-    """Record so many samples on every antenna."""
+    """Record so many samples on every antenna, from ``tick`` of the device's counter or from its present."""
 
     samples: Annotated[int, Meta(ge=1)]
+    tick: int | None = None
 
 
 class Attached(_Message, frozen=True, tag="attached"):
@@ -75,6 +86,13 @@ class Attached(_Message, frozen=True, tag="attached"):
     antennas: int
     time_stamps: bool
     details: dict[str, Any]
+
+
+class Seen(_Message, frozen=True, tag="seen"):
+    """The counter at the device's present, and at the last whole second of true time."""
+
+    tick: int
+    second_tick: int
 
 
 class Done(_Message, frozen=True, tag="done"):
@@ -100,8 +118,8 @@ class Refused(_Message, frozen=True, tag="refused"):
     text: str
 
 
-Question = Attach | Transmit | Receive
-Answer = Attached | Done | Received | Refused
+Question = Attach | Look | Transmit | Receive
+Answer = Attached | Seen | Done | Received | Refused
 
 _ENCODER = msgspec.msgpack.Encoder()
 _QUESTION = msgspec.msgpack.Decoder(Question)
