@@ -40,7 +40,7 @@ class Calibration:
                     node.front_end.transmit_delay_s, node.front_end.receive_delay_s, node.front_end.leakage_delay_s
                 )
                 for node in scenario.node
-                if node.radio == "simulated"
+                if node.in_ether
             }
         )
 

@@ -229,13 +229,13 @@ class _Run:
     def gather(self, keys: Path | None, arrival_s: float) -> None:
         """Start everything, and return when every node's radio is configured."""
         self._progress(0, "starting")
-        if any(node.radio == "simulated" for node in self._scenario.node):
+        if any(node.in_ether for node in self._scenario.node):
             self._ether = EtherChild(self._scenario)
             self._poller.register(self._ether.fileno(), zmq.POLLIN)
         for peer in self._peers.values():
             if not peer.remote:
                 own = None if keys is None else keys.parent / peer.name
-                peer.child = processes.start_agent(peer.name, self._switchboard.address, own)
+                peer.child = self._agent(peer, own)
         deadline = time.monotonic() + arrival_s
         while not all(peer.ready for peer in self._peers.values()):
             absent = [peer.name for peer in self._peers.values() if peer.heard is None]
@@ -247,6 +247,14 @@ class _Run:
             for peer in self._peers.values():
                 if peer.lost:
                     raise _EndedError(self.outcome.events[-1].text)
+
+    def _agent(self, peer: _Peer, keys: Path | None) -> Child:
+        usrp = self._scenario.node[peer.index].usrp
+        python = "" if usrp is None else usrp.python
+        try:
+            return processes.start_agent(peer.name, self._switchboard.address, keys, interpreter=python)
+        except OSError as error:
+            raise _EndedError(f'node.usrp.python of {peer.name!r} is "{python}": {error.strerror}') from None
 
     def rounds(self) -> None:
         """Run all rounds, and see them processed."""
@@ -443,7 +451,7 @@ class _Run:
         self._drop(peer)
 
     def _drop(self, peer: _Peer) -> None:
-        if self._ether is not None and self._scenario.node[peer.index].radio == "simulated":
+        if self._ether is not None and self._scenario.node[peer.index].in_ether:
             self._ether.drop(peer.name)
 
     def _found(self, peer: _Peer) -> None:

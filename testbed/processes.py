@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Child:
     """A process of ours: it ends by itself when its standard input does, and leaves its last words in a file."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], *, interpreter: str = "") -> None:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -30,7 +30,7 @@ class Child:
         )
         # A session of its own: Ctrl-C is for the coordinator, which then ends its children in order.
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [interpreter or sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
@@ -103,10 +103,16 @@ class EtherChild(Child):
             self.process.stdin.flush()
 
 
-def start_agent(name: str, coordinator: str, keys: Path | None) -> Child:
-    """Agent of the node ``name``, as a process of this machine."""
+def start_agent(name: str, coordinator: str, keys: Path | None, *, interpreter: str = "") -> Child:
+    """Agent of the node ``name``, as a process of this machine, by another ``interpreter`` if that is given.
+
+    Raises
+    ------
+    OSError
+        If there is no such interpreter.
+    """
     arguments = ["-m", "testbed.cli", "node", "--name", name, "--coordinator", coordinator, "--with-parent"]
-    return Child(arguments + (["--keys", str(keys)] if keys is not None else []))
+    return Child(arguments + (["--keys", str(keys)] if keys is not None else []), interpreter=interpreter)
 
 
 def end(children: Iterable[Child], *, grace_s: float) -> None:

@@ -75,6 +75,7 @@ class RadioWorker:
                     rate_hz=schedule.nominal_rate_hz(scenario),
                     antennas=node.antennas,
                     tx_power_dbm=node.tx_power_dbm,
+                    start_lead_s=scenario.round.start_lead_s or 0.0,
                 )
             )
             self._answer(applied)

@@ -122,6 +122,9 @@ class Round(_Table, frozen=True, kw_only=True):
     """Silence before, between and after the slots, in seconds; must exceed the uncertainty of the starts."""
     start_spread_s: Seconds = 5e-3
     """The nodes' recordings begin within ± this of each other's schedule, in seconds."""
+    start_lead_s: Annotated[float, Meta(ge=0, le=10)] | None = None
+    """From the order to record to the first sample, on every node, in seconds; too short, and a USRP says that orders
+    come late. Absent: 0.05 where a node is a USRP, else 0."""
     period_s: Seconds = 0.0
     """From one round's begin to the next one's, in seconds; 0: as soon as the recording allows."""
 
@@ -229,10 +232,42 @@ class Pluto(_Table, frozen=True, kw_only=True):
 
 
 class Usrp(_Table, frozen=True, kw_only=True):
-    """A USRP."""
+    """A USRP; what its model cannot do is refused by its driver."""
 
     args: str = ""
-    """Device arguments as UHD takes them."""
+    """Device arguments as UHD takes them: serial=… or addr=…, master_clock_rate=…. "type=simulated" for one in the
+    simulated surroundings."""
+    clock_source: Literal["internal", "external", "gpsdo", "mimo"] = "internal"
+    """Where its oscillator's 10 MHz comes from."""
+    time_source: Literal["none", "internal", "external", "gpsdo", "mimo", "sfp0"] = "none"
+    """Where its pulses per second come from; "none" starts its counter at zero."""
+    require_lock: bool = True
+    """Refuse to run unless clock and time sources lock; false: run on its own clock and say so in every round."""
+    rx_gain_db: Annotated[float, Meta(ge=0, le=120)] = 30.0
+    """Receive gain of every channel in decibels."""
+    tx_gain_db: Annotated[float, Meta(ge=0, le=120)] = 0.0
+    """Transmit gain in decibels; the default is the least the device can do."""
+    rx_antenna: str = ""
+    """Antenna port to receive on, as the device names it ("RX2", "TX/RX"); empty: the device's own choice."""
+    tx_antenna: str = ""
+    """Antenna port to transmit on; empty: the device's own choice."""
+    rx_subdev: str = ""
+    """Which front ends are the receive channels, as UHD takes it ("A:A A:B"); empty: the device's own choice."""
+    tx_subdev: str = ""
+    """Which front ends are the transmit channels; empty: the device's own choice."""
+    transmit_channel: Annotated[int, Meta(ge=0, le=3)] = 0
+    """Channel that transmits."""
+    bandwidth_hz: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    """Analogue filters; absent: the device's own choice."""
+    lo_offset_hz: Annotated[float, Meta(ge=-1e8, le=1e8)] = 0.0
+    """Local oscillator beside the carrier, which keeps its leakage out of the band; 0: the device's own choice."""
+    python: str = ""
+    """Interpreter of its agent, with uhd and numpy 1.26; empty: that of `isac run`."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it stands in the simulated surroundings."""
+        return "type=simulated" in self.args.replace(" ", "").split(",")
 
 
 class Node(_Table, frozen=True, kw_only=True):
@@ -268,6 +303,11 @@ class Node(_Table, frozen=True, kw_only=True):
     """Which Pluto, if it is one."""
     usrp: Usrp | None = None
     """Which USRP, if it is one."""
+
+    @property
+    def in_ether(self) -> bool:
+        """Whether its radio meets others in the simulated surroundings."""
+        return self.radio == "simulated" or (self.radio == "usrp" and self.usrp is not None and self.usrp.simulated)
 
 
 class Reflector(_Table, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ _TIMING_UNCERTAINTY_SAMPLES = 3
 SIMULATED_CARRIER_HZ = (70e6, 6e9)
 SIMULATED_RATE_HZ = (25e6 / 48, 61.44e6)
 """What the simulated device can do, as the AD936x."""
+_USRP_LEAD_S = 0.05
+"""What a host needs to tell a device, by network or USB, when to start."""
 _CAPTURE_PPM = 60.0
 _CAPTURE_HZ = 150e3
 
@@ -58,7 +60,11 @@ def resolved(scenario: Scenario) -> Scenario:
         for number, reflector in enumerate(scenario.scene.reflector, start=1)
     )
     scene = msgspec.structs.replace(scenario.scene, reflector=reflectors)
-    return msgspec.structs.replace(scenario, node=nodes, scene=scene)
+    lead_s = scenario.round.start_lead_s
+    if lead_s is None:
+        lead_s = _USRP_LEAD_S if any(node.radio == "usrp" for node in nodes) else 0.0
+    timing = msgspec.structs.replace(scenario.round, start_lead_s=lead_s)
+    return msgspec.structs.replace(scenario, node=nodes, scene=scene, round=timing)
 
 
 def _names(scenario: Scenario) -> Iterator[str]:
@@ -196,7 +202,7 @@ def _nodes(scenario: Scenario) -> Iterator[str]:
 def _clocks(scenario: Scenario) -> Iterator[str]:
     carrier = scenario.waveform.carrier_hz
     bound = max(_CAPTURE_PPM, 1e6 * _CAPTURE_HZ / carrier)
-    nodes = [node for node in scenario.node if node.radio == "simulated"]
+    nodes = [node for node in scenario.node if node.in_ether]
     for one, other in combinations(nodes, 2):
         apart = abs(one.clock.offset_ppm - other.clock.offset_ppm)
         if apart > bound:
@@ -209,7 +215,7 @@ def _clocks(scenario: Scenario) -> Iterator[str]:
 
 def _paths(scenario: Scenario) -> Iterator[str]:
     scene, waveform = scenario.scene, scenario.waveform
-    nodes = [node for node in scenario.node if node.radio == "simulated"]
+    nodes = [node for node in scenario.node if node.in_ether]
     for reflector in scene.reflector:
         for node in nodes:
             if _distance(reflector.position_m, node.position_m) < 1e-2:

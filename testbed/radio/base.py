@@ -42,6 +42,8 @@ class Settings:
     rate_hz: Fraction
     antennas: int
     tx_power_dbm: float
+    start_lead_s: float = 0.0
+    """From the call of `Radio.receive` to its first sample, the same on every node so that they begin together."""
 
 
 @dataclass(frozen=True)

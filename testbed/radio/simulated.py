@@ -32,12 +32,12 @@ from testbed.capture import Departure, Stretch
 from testbed.protocol import DepartureRow, StretchRow
 from testbed.radio import wire
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
+from testbed.radio.ether_client import EtherConnection
 from testbed.radio.wire import Attach, Attached, Done, Look, Receive, Received, Refused, Seen, Transmit, WireError
 from testbed.scenario import Node, Reflector, Scenario, loads
 
 __all__ = ["EtherServer", "SimulatedRadio", "world_specification"]
 
-_CONNECT_S = 5.0
 _NOTHING = np.zeros(0, np.int16)
 _STALL_S = 60.0
 """Radios that hang are dropped by the coordinator; the ether itself is patient, so that load changes no result."""
@@ -57,14 +57,10 @@ class SimulatedRadio:
 
     def __init__(self, name: str, address: str) -> None:
         self._name = name
-        host, _, port = address.rpartition(":")
-        try:
-            self._connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
-        except (OSError, ValueError) as error:
-            raise RadioError(f"the ether at {address!r} does not answer: {error}") from None
-        self._connection.settimeout(None)
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._ether = EtherConnection(address)
         self._attached: Attached | None = None
+        self._lead = 0
+        """Samples from the order to receive to the first one."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -76,7 +72,7 @@ class SimulatedRadio:
 
     def configure(self, settings: Settings) -> Applied:
         """See `Radio.configure`: the stream is started anew."""
-        answer, _ = self._ask(Attach(self._name))
+        answer, _ = self._ether.ask(Attach(self._name))
         if not isinstance(answer, Attached):
             raise RadioError(f"the ether answers an attachment with {type(answer).__name__}")
         if answer.antennas != settings.antennas:
@@ -84,17 +80,24 @@ class SimulatedRadio:
                 f"{self._name} has {answer.antennas} antennas in the ether, {settings.antennas} are wanted"
             )
         self._attached = answer
+        self._lead = round(settings.start_lead_s * Fraction(answer.rate_hz))
         return Applied(Fraction(answer.carrier_hz), Fraction(answer.rate_hz), answer.details)
 
     def transmit(self, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
         """See `Radio.transmit`."""
-        answer, _ = self._ask(Transmit(offset_samples), np.asarray(samples, np.complex64))
+        answer, _ = self._ether.ask(Transmit(offset_samples), np.asarray(samples, np.complex64))
         if not isinstance(answer, Done):
             raise RadioError(f"the ether answers a transmission with {type(answer).__name__}")
 
     def receive(self, samples: int) -> Reception:
         """See `Radio.receive`; returns when every attached radio has asked."""
-        answer, data = self._ask(Receive(samples))
+        tick = None
+        if self._lead:
+            present, _ = self._ether.ask(Look())
+            if not isinstance(present, Seen):
+                raise RadioError(f"the ether answers a look with {type(present).__name__}")
+            tick = present.tick + self._lead
+        answer, data = self._ether.ask(Receive(samples, tick))
         if not isinstance(answer, Received) or len(data) != 4 * answer.antennas * answer.samples:
             raise RadioError(f"the ether answers a reception with {type(answer).__name__}")
         return Reception(
@@ -109,24 +112,7 @@ class SimulatedRadio:
 
     def close(self) -> None:
         """See `Radio.close`."""
-        with contextlib.suppress(OSError):  # whoever waits in another thread wakes up; closed already is closed
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
-
-    def _ask(
-        self, question: wire.Question, samples: NDArray[np.complex64] | None = None
-    ) -> tuple[wire.Answer, bytearray]:
-        try:
-            if samples is None:
-                wire.send(self._connection, question)
-            else:
-                wire.send(self._connection, question, samples)
-            answer, data = wire.receive_answer(self._connection)
-        except WireError as error:
-            raise RadioError(f"the simulated ether is gone: {error}") from None
-        if isinstance(answer, Refused):
-            raise RadioError(answer.text)
-        return answer, data
+        self._ether.close()
 
 
 # The ether's specification ----------------------------------------------------------------------------------------
@@ -143,7 +129,7 @@ def world_specification(scenario: Scenario) -> WorldSpec:
     waveform, scene = scenario.waveform, scenario.scene
     numerology = schedule.dsp_waveform(scenario)
     return WorldSpec(
-        nodes=tuple(_node_specification(scenario, node) for node in scenario.node if node.radio == "simulated"),
+        nodes=tuple(_node_specification(scenario, node) for node in scenario.node if node.in_ether),
         scene=SceneSpec(
             line_of_sight=scene.line_of_sight,
             reflectors=tuple(
@@ -169,6 +155,7 @@ def _before_begin(reflector: Reflector) -> tuple[float, ...]:
 def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
     front, clock = node.front_end, node.clock
     law = clock.power_law
+    carrier_hz, rate_hz = _applied(scenario, node)
     return NodeSpec(
         name=node.name,
         position_m=node.position_m,
@@ -179,8 +166,8 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
         tx_offset_m=node.tx_offset_m,
         rx_offset_m=node.rx_offset_m,
         tx_power_dbm=node.tx_power_dbm,
-        carrier_hz=applied_carrier_hz(schedule.nominal_carrier_hz(scenario)),
-        rate_hz=applied_rate_hz(schedule.nominal_rate_hz(scenario)),
+        carrier_hz=carrier_hz,
+        rate_hz=rate_hz,
         clock=ClockSpec(
             offset_ppm=clock.offset_ppm,
             offset_s=clock.offset_s,
@@ -204,10 +191,20 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             transmit_delay_s=front.transmit_delay_s,
             receive_delay_s=front.receive_delay_s,
             leakage_delay_s=front.leakage_delay_s,
-            time_stamps=front.time_stamps,
+            time_stamps=front.time_stamps or node.radio == "usrp",
             start_latency_samples=int(front.start_latency_s * scenario.waveform.sample_rate_hz),
         ),
     )
+
+
+def _applied(scenario: Scenario, node: Node) -> tuple[Fraction, Fraction]:
+    """Carrier and rate that the node's device makes of what is asked, exact."""
+    carrier_hz, rate_hz = schedule.nominal_carrier_hz(scenario), schedule.nominal_rate_hz(scenario)
+    if node.radio == "usrp":
+        from testbed.radio.simulated_usrp import applied
+
+        return applied(node, carrier_hz, rate_hz)
+    return applied_carrier_hz(carrier_hz), applied_rate_hz(rate_hz)
 
 
 # The server -------------------------------------------------------------------------------------------------------

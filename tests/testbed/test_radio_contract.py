@@ -1,4 +1,4 @@
-"""Every radio keeps the contract; so far there is the simulated one, through its real socket."""
+"""Every radio keeps the contract: the simulated one, and the drivers of real ones over simulated devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from testbed import schedule
+from testbed.radio import open_radio
 from testbed.radio.base import Radio, RadioError, Reception, Settings
 from testbed.radio.simulated import EtherServer, SimulatedRadio
 from testbed.scenario import Scenario, loads
@@ -19,7 +20,22 @@ RATE_HZ = Fraction(4_000_000)
 SAMPLES = 40_000
 
 
-def experiment(extra: str = "", front_end: str = "") -> Scenario:
+KINDS = {
+    "simulated": "",
+    "usrp": """usrp = { args = "type=simulated" }""",
+}
+"""What can be plugged in, with its table."""
+STAMPED = ("usrp",)
+"""Those with a counter that they share with no one, and time stamps by it."""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def experiment(extra: str = "", front_end: str = "", kind: str = "simulated") -> Scenario:
+    radio = f'radio = "{kind}"\n{KINDS[kind]}'
     return loads(
         f"""
         [experiment]
@@ -40,12 +56,14 @@ def experiment(extra: str = "", front_end: str = "") -> Scenario:
         name = "west"
         position_m = [0, 0]
         antennas = 2
+        {radio}
         clock = {{ offset_ppm = 5.0, offset_s = 2.5 }}
         [node.front_end]
         {front_end}
         [[node]]
         name = "east"
         position_m = [30, 0]
+        {radio}
         clock = {{ offset_ppm = -5.0 }}
         [node.front_end]
         {front_end}
@@ -66,6 +84,21 @@ def server() -> Iterator[EtherServer]:
     made = EtherServer(experiment())
     yield made
     made.close()
+
+
+@pytest.fixture
+def surroundings(kind: str) -> Iterator[tuple[Scenario, EtherServer]]:
+    scenario = experiment(kind=kind)
+    made = EtherServer(scenario)
+    yield scenario, made
+    made.close()
+
+
+def opened(scenario: Scenario, server: EtherServer) -> tuple[Radio, Radio]:
+    west, east = (open_radio(node, ether=f"127.0.0.1:{server.port}") for node in scenario.node)
+    west.configure(settings(2))
+    east.configure(settings(1))
+    return west, east
 
 
 def pair(server: EtherServer) -> tuple[SimulatedRadio, SimulatedRadio]:
@@ -90,30 +123,39 @@ def burst() -> np.ndarray:
     return (0.5 * samples / np.abs(samples).max()).astype(np.complex64)
 
 
-def test_what_was_applied_is_exact_and_near_what_was_asked(server: EtherServer) -> None:
-    radio = SimulatedRadio("west", f"127.0.0.1:{server.port}")
+Surroundings = tuple[Scenario, EtherServer]
+
+
+def test_what_was_applied_is_exact_and_near_what_was_asked(surroundings: Surroundings, kind: str) -> None:
+    scenario, server = surroundings
+    radio = open_radio(scenario.node[0], ether=f"127.0.0.1:{server.port}")
     applied = radio.configure(settings(2))
     assert abs(applied.carrier_hz - 2_400_000_000) <= Fraction(3, 2)
     assert abs(applied.rate_hz - RATE_HZ) < Fraction(1, 5)
-    assert applied.details["radio"] == "simulated"
+    assert applied.details["radio"] == kind
+    low, high = radio.capabilities.rates_hz
+    assert low <= applied.rate_hz <= high
+    assert radio.capabilities.channels >= 2
     radio.close()
 
 
-def test_a_reception_has_its_shape_and_covers_what_was_asked(server: EtherServer) -> None:
-    west, east = pair(server)
+def test_a_reception_has_its_shape_and_covers_what_was_asked(surroundings: Surroundings, kind: str) -> None:
+    west, east = opened(*surroundings)
     for reception, antennas in zip(both(west, east), (2, 1), strict=True):
         assert reception.samples.shape == (antennas, SAMPLES, 2)
         assert reception.samples.dtype == np.int16
-        assert reception.full_scale == 2048
-        assert [(s.start, s.samples, s.first_tick) for s in reception.stretches] == [(0, SAMPLES, 0)]
+        assert reception.full_scale == (32768 if kind == "usrp" else 2048)
+        assert [(s.start, s.samples) for s in reception.stretches] == [(0, SAMPLES)]
+        assert (reception.stretches[0].first_tick > 0) == (kind in STAMPED)
         assert reception.departures == ()
         assert reception.truth is not None
+        assert reception.truth["first_tick"] == reception.stretches[0].first_tick
     west.close()
     east.close()
 
 
-def test_counters_run_on_within_a_stream_and_streams_are_counted(server: EtherServer) -> None:
-    west, east = pair(server)
+def test_counters_run_on_within_a_stream_and_streams_are_counted(surroundings: Surroundings, kind: str) -> None:
+    west, east = opened(*surroundings)
     first, _ = both(west, east)
     second, _ = both(west, east)
     assert second.stretches[0].first_tick > first.stretches[0].first_tick + SAMPLES
@@ -121,13 +163,13 @@ def test_counters_run_on_within_a_stream_and_streams_are_counted(server: EtherSe
     west.configure(settings(2))
     third, _ = both(west, east)
     assert third.stream == first.stream + 1
-    assert third.stretches[0].first_tick == 0
+    assert third.stretches[0].first_tick == 0 or kind in STAMPED
     west.close()
     east.close()
 
 
-def test_what_one_transmits_the_other_hears_late_by_no_more_than_the_uncertainty(server: EtherServer) -> None:
-    west, east = pair(server)
+def test_what_one_transmits_the_other_hears_late_by_no_more_than_the_uncertainty(surroundings: Surroundings) -> None:
+    west, east = opened(*surroundings)
     samples = burst()
     west.transmit(samples, offset_samples=16_000)
     _, heard = both(west, east)
@@ -140,23 +182,32 @@ def test_what_one_transmits_the_other_hears_late_by_no_more_than_the_uncertainty
     east.close()
 
 
-def test_time_stamped_departures_are_on_the_devices_counter() -> None:
-    server = EtherServer(experiment(front_end="time_stamps = true"))
-    west, east = pair(server)
+@pytest.mark.parametrize("stamped", ["simulated", *STAMPED])
+def test_time_stamped_departures_are_on_the_devices_counter(stamped: str) -> None:
+    scenario = experiment(front_end="time_stamps = true", kind=stamped)
+    server = EtherServer(scenario)
+    west, east = opened(scenario, server)
     assert west.capabilities.time_stamps
-    west.transmit(burst(), offset_samples=1234)
+    assert west.capabilities.timed_transmit
+    samples = burst()
+    west.transmit(samples, offset_samples=1234)
     heard, _ = both(west, east)
-    assert [(d.tick, d.fraction) for d in heard.departures] == [(heard.stretches[0].first_tick + 1234, 0.0)]
-    # Its counter reads the clock, which is 2.5 s ahead.
-    assert heard.stretches[0].first_tick > 2.5 * 4e6
+    first = heard.stretches[0].first_tick
+    assert [(d.tick, d.fraction) for d in heard.departures] == [(first + 1234, 0.0)]
+    # Its own leakage, at a tenth of a nanosecond, begins with the very sample that the stamp names.
+    received = heard.samples[0, :, 0] + 1j * heard.samples[0, :, 1]
+    assert int(np.abs(np.correlate(received, samples, "valid")).argmax()) == 1234
+    if stamped == "simulated":  # its counter reads the clock, which is 2.5 s ahead
+        assert first > 2.5 * 4e6
     west.close()
     east.close()
     server.close()
 
 
-def test_lost_samples_are_said_to_be_lost_where_they_are() -> None:
-    server = EtherServer(experiment(front_end="lost_buffer_probability = 0.3\nbuffer_samples = 4096"))
-    west, east = pair(server)
+def test_lost_samples_are_said_to_be_lost_where_they_are(kind: str) -> None:
+    scenario = experiment(front_end="lost_buffer_probability = 0.3\nbuffer_samples = 4096", kind=kind)
+    server = EtherServer(scenario)
+    west, east = opened(scenario, server)
     heard, _ = both(west, east)
     got = heard.samples.shape[1]
     assert got < SAMPLES
@@ -164,17 +215,18 @@ def test_lost_samples_are_said_to_be_lost_where_they_are() -> None:
     for before, after in zip(heard.stretches, heard.stretches[1:], strict=False):
         assert after.start == before.start + before.samples
         assert after.first_tick > before.first_tick + before.samples
-    assert heard.events[0]["code"] == "samples-lost"
+    assert "samples-lost" in [event["code"] for event in heard.events]
     west.close()
     east.close()
     server.close()
 
 
-def test_same_seed_same_samples() -> None:
+def test_same_seed_same_samples(kind: str) -> None:
     recordings = []
     for _ in range(2):
-        server = EtherServer(experiment())
-        west, east = pair(server)
+        scenario = experiment(kind=kind)
+        server = EtherServer(scenario)
+        west, east = opened(scenario, server)
         west.transmit(burst(), offset_samples=16_000)
         recordings.append([reception.samples for reception in both(west, east)])
         west.close()
@@ -182,6 +234,51 @@ def test_same_seed_same_samples() -> None:
         server.close()
     for one, other in zip(*recordings, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_too_loud_a_transmission_is_refused_and_the_radio_lives_on(surroundings: Surroundings) -> None:
+    west, east = opened(*surroundings)
+    with pytest.raises(RadioError, match="full scale"):
+        west.transmit(3 * burst(), offset_samples=0)
+    assert both(west, east)[0].samples.shape[1] == SAMPLES
+    west.close()
+    east.close()
+
+
+def test_nobody_waits_for_a_radio_that_is_gone(surroundings: Surroundings) -> None:
+    west, east = opened(*surroundings)
+    timer = threading.Timer(0.3, west.close)
+    timer.start()
+    assert east.receive(SAMPLES).samples.shape[1] == SAMPLES
+    timer.join()
+    east.close()
+
+
+def test_closing_wakes_a_radio_that_waits_and_may_be_repeated(surroundings: Surroundings) -> None:
+    west, east = opened(*surroundings)
+    timer = threading.Timer(0.2, east.close)
+    timer.start()
+    with pytest.raises(RadioError, match="gone"):
+        east.receive(SAMPLES)
+    timer.join()
+    for radio in (west, east):
+        radio.close()
+        radio.close()
+
+
+def test_what_comes_late_is_late_by_the_lead_that_all_agree_on(surroundings: Surroundings) -> None:
+    west, east = opened(*surroundings)
+    before = both(west, east)[1].truth
+    for radio, antennas in ((west, 2), (east, 1)):
+        radio.configure(Settings(Fraction(2_400_000_000), RATE_HZ, antennas, 0.0, start_lead_s=0.2))
+    after = [reception.truth for reception in both(west, east)]
+    begins = [truth["start_s"] + truth["start_fraction_s"] for truth in after if truth is not None]
+    # Each begins within the spread of its round, which comes 0.2 s later than without the lead.
+    assert abs(begins[0] - begins[1]) < 3e-3
+    assert before is not None
+    assert min(begins) - (before["start_s"] + before["start_fraction_s"]) > 0.2
+    west.close()
+    east.close()
 
 
 def test_an_unknown_node_or_a_wrong_number_of_antennas_is_refused(server: EtherServer) -> None:
@@ -193,24 +290,6 @@ def test_an_unknown_node_or_a_wrong_number_of_antennas_is_refused(server: EtherS
     with pytest.raises(RadioError, match="antennas"):
         radio.configure(settings(3))
     radio.close()
-
-
-def test_too_loud_a_transmission_is_refused_and_the_radio_lives_on(server: EtherServer) -> None:
-    west, east = pair(server)
-    with pytest.raises(RadioError, match="full scale"):
-        west.transmit(3 * burst(), offset_samples=0)
-    assert both(west, east)[0].samples.shape[1] == SAMPLES
-    west.close()
-    east.close()
-
-
-def test_nobody_waits_for_a_radio_that_is_gone(server: EtherServer) -> None:
-    west, east = pair(server)
-    timer = threading.Timer(0.3, west.close)
-    timer.start()
-    assert east.receive(SAMPLES).samples.shape[1] == SAMPLES
-    timer.join()
-    east.close()
 
 
 def test_nobody_waits_for_a_dropped_radio_which_returns_on_a_new_stream(server: EtherServer) -> None:
@@ -234,18 +313,6 @@ def test_a_new_connection_takes_a_node_over_and_keeps_it(server: EtherServer) ->
     assert both(new, east)[0].stream == 1
     new.close()
     east.close()
-
-
-def test_closing_wakes_a_radio_that_waits_and_may_be_repeated(server: EtherServer) -> None:
-    west, east = pair(server)
-    timer = threading.Timer(0.2, east.close)
-    timer.start()
-    with pytest.raises(RadioError, match="gone"):
-        east.receive(SAMPLES)
-    timer.join()
-    for radio in (west, east):
-        radio.close()
-        radio.close()
 
 
 def test_no_ether_is_one_line() -> None:

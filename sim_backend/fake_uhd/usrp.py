@@ -1,0 +1,436 @@
+"""`uhd.usrp` of the fake: `MultiUSRP` and its streamers, with the names, arguments and manners of the real ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_backend.fake_uhd.device import Device, applied_frequency_hz
+from sim_backend.fake_uhd.types import (
+    MetaRange,
+    RXMetadata,
+    RXMetadataErrorCode,
+    SensorValue,
+    StreamArgs,
+    StreamCMD,
+    StreamMode,
+    SubdevSpec,
+    TimeSpec,
+    TuneRequest,
+    TuneResult,
+    TXAsyncMetadata,
+    TXMetadata,
+    TXMetadataEventCode,
+)
+
+__all__ = ["MultiUSRP", "RXStreamer", "TXStreamer"]
+
+ALL = 2**64 - 1
+_COMPONENTS = {"fc32": np.complex64, "sc16": np.int32}
+_PACKET = 2000
+
+
+class MultiUSRP:
+    """One simulated USRP."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._frequency = {"rx": 0.0, "tx": 0.0}
+        self._rate = {"rx": 0.0, "tx": 0.0}
+        self._per_channel: dict[tuple[str, str, int], Any] = {}
+        self._subdevice = {"rx": SubdevSpec("A:A"), "tx": SubdevSpec("A:A")}
+        self._command_time: TimeSpec | None = None
+
+    # What it is ----------------------------------------------------------------------------------------------------
+
+    def get_num_mboards(self) -> int:
+        return 1
+
+    def get_mboard_name(self, mboard: int = 0) -> str:
+        return self._device.product.name
+
+    def get_usrp_rx_info(self, chan: int = 0) -> dict[str, str]:
+        return {
+            "mboard_id": self._device.product.name,
+            "mboard_serial": self._device.serial,
+            "mboard_name": self._device.arguments.get("name", ""),
+            "rx_id": "Simulated (0x0000)",
+            "rx_serial": "",
+        }
+
+    def get_rx_num_channels(self) -> int:
+        return self._device.product.channels
+
+    def get_tx_num_channels(self) -> int:
+        return self._device.product.channels
+
+    def get_master_clock_rate(self, mboard: int = 0) -> float:
+        return float(self._device.master_clock_hz)
+
+    def set_rx_subdev_spec(self, spec: SubdevSpec, mboard: int = ALL) -> None:
+        self._subdevice["rx"] = spec
+
+    def set_tx_subdev_spec(self, spec: SubdevSpec, mboard: int = ALL) -> None:
+        self._subdevice["tx"] = spec
+
+    def get_rx_subdev_spec(self, mboard: int = 0) -> SubdevSpec:
+        return self._subdevice["rx"]
+
+    def get_tx_subdev_spec(self, mboard: int = 0) -> SubdevSpec:
+        return self._subdevice["tx"]
+
+    # Clock and time ------------------------------------------------------------------------------------------------
+
+    def get_clock_sources(self, mboard: int) -> list[str]:
+        return list(self._device.product.clock_sources)
+
+    def get_time_sources(self, mboard: int) -> list[str]:
+        return list(self._device.product.time_sources)
+
+    def set_clock_source(self, source: str, mboard: int = ALL) -> None:
+        if source not in self._device.product.clock_sources:
+            raise RuntimeError(f"RuntimeError: unknown clock source {source}")
+        self._device.clock_source = source
+
+    def set_time_source(self, source: str, mboard: int = ALL) -> None:
+        if source not in self._device.product.time_sources:
+            raise RuntimeError(f"RuntimeError: unknown time source {source}")
+        self._device.time_source = source
+
+    def get_clock_source(self, mboard: int) -> str:
+        return self._device.clock_source
+
+    def get_time_source(self, mboard: int) -> str:
+        return self._device.time_source
+
+    def get_mboard_sensor_names(self, mboard: int = 0) -> list[str]:
+        gps = ["gps_locked", "gps_time"] if "gpsdo" in (self._device.clock_source, self._device.time_source) else []
+        return ["ref_locked", *gps]
+
+    def get_mboard_sensor(self, name: str, mboard: int = 0) -> SensorValue:
+        if name not in self.get_mboard_sensor_names():
+            raise RuntimeError(f"LookupError: Path not found in tree: /mboards/0/sensors/{name}")
+        if name == "gps_time":
+            pulse = self._device.pulse() or 0
+            return SensorValue("GPS epoch time", round(pulse / self._device.air.rate_hz), "seconds", "")
+        label, good, bad = (
+            ("Ref", "locked", "unlocked") if name == "ref_locked" else ("GPS lock status", "locked", "no")
+        )
+        return SensorValue(label, self._device.locked, good, bad)
+
+    def get_rx_sensor_names(self, chan: int = 0) -> list[str]:
+        return ["lo_locked"]
+
+    def get_rx_sensor(self, name: str, chan: int = 0) -> SensorValue:
+        return SensorValue("LO", True, "locked", "unlocked")
+
+    def get_time_now(self, mboard: int = 0) -> TimeSpec:
+        return self._device.time(self._device.counter())
+
+    def get_time_last_pps(self, mboard: int = 0) -> TimeSpec:
+        pulse = self._device.pulse()
+        return TimeSpec(0.0) if pulse is None else self._device.time(pulse)
+
+    def set_time_now(self, time_spec: TimeSpec, mboard: int = ALL) -> None:
+        self._device.set_time(time_spec, at_pulse=False)
+
+    def set_time_next_pps(self, time_spec: TimeSpec, mboard: int = ALL) -> None:
+        self._device.set_time(time_spec, at_pulse=True)
+
+    def set_time_unknown_pps(self, time_spec: TimeSpec) -> None:
+        before = self._device.pulse()
+        for _ in range(11):
+            if self._device.pulse() != before:
+                break
+            self._device.wait(0.1)
+        else:
+            raise RuntimeError(
+                "RuntimeError: Board 0 may not be getting a PPS signal!\nNo PPS detected within the time interval.\n"
+                "See the application notes for your device.\n"
+            )
+        self.set_time_next_pps(time_spec)
+        self._device.wait(1.0)
+
+    def get_time_synchronized(self) -> bool:
+        return True
+
+    def set_command_time(self, time_spec: TimeSpec, mboard: int = ALL) -> None:
+        self._command_time = time_spec
+
+    def clear_command_time(self, mboard: int = ALL) -> None:
+        self._command_time = None
+
+    # Rates, frequencies, gains -------------------------------------------------------------------------------------
+
+    def set_rx_rate(self, rate: float, chan: int = ALL) -> None:
+        self._rate["rx"] = self._nearest(rate)
+
+    def set_tx_rate(self, rate: float, chan: int = ALL) -> None:
+        self._rate["tx"] = self._nearest(rate)
+
+    def get_rx_rate(self, chan: int = 0) -> float:
+        return self._rate["rx"]
+
+    def get_tx_rate(self, chan: int = 0) -> float:
+        return self._rate["tx"]
+
+    def _nearest(self, rate: float) -> float:
+        clock = self._device.master_clock_hz
+        return float(clock / max(1, round(clock / Fraction(rate))))
+
+    def get_rx_freq_range(self, chan: int = 0) -> MetaRange:
+        return MetaRange(*self._device.product.frequencies_hz)
+
+    def get_tx_freq_range(self, chan: int = 0) -> MetaRange:
+        return MetaRange(*self._device.product.frequencies_hz)
+
+    def set_rx_freq(self, tune_request: TuneRequest, chan: int = 0) -> TuneResult:
+        return self._tune("rx", tune_request)
+
+    def set_tx_freq(self, tune_request: TuneRequest, chan: int = 0) -> TuneResult:
+        return self._tune("tx", tune_request)
+
+    def get_rx_freq(self, chan: int = 0) -> float:
+        return self._frequency["rx"]
+
+    def get_tx_freq(self, chan: int = 0) -> float:
+        return self._frequency["tx"]
+
+    def _tune(self, side: str, request: TuneRequest) -> TuneResult:
+        low, high = self._device.product.frequencies_hz
+        wanted = Fraction(min(max(request.target_freq, low), high))
+        reached = float(applied_frequency_hz(self._device.product, wanted, self._device.master_clock_hz))
+        self._frequency[side] = reached
+        result = TuneResult()
+        result.target_rf_freq = result.clipped_rf_freq = result.actual_rf_freq = request.rf_freq
+        result.target_dsp_freq = result.actual_dsp_freq = request.rf_freq - reached
+        return result
+
+    def get_rx_gain_range(self, chan: int = 0) -> MetaRange:
+        return MetaRange(*self._device.product.rx_gains_db, 0.5)
+
+    def get_tx_gain_range(self, chan: int = 0) -> MetaRange:
+        return MetaRange(*self._device.product.tx_gains_db, 0.25)
+
+    def set_rx_gain(self, gain: float, chan: int = 0) -> None:
+        self._per_channel["rx", "gain", chan] = _stepped(gain, self.get_rx_gain_range())
+
+    def set_tx_gain(self, gain: float, chan: int = 0) -> None:
+        self._per_channel["tx", "gain", chan] = _stepped(gain, self.get_tx_gain_range())
+
+    def get_rx_gain(self, chan: int = 0) -> float:
+        return float(self._per_channel.get(("rx", "gain", chan), 0.0))
+
+    def get_tx_gain(self, chan: int = 0) -> float:
+        return float(self._per_channel.get(("tx", "gain", chan), 0.0))
+
+    def get_rx_antennas(self, chan: int = 0) -> list[str]:
+        return list(self._device.product.rx_antennas)
+
+    def get_tx_antennas(self, chan: int = 0) -> list[str]:
+        return list(self._device.product.tx_antennas)
+
+    def set_rx_antenna(self, ant: str, chan: int = 0) -> None:
+        self._per_channel["rx", "antenna", chan] = _known(ant, self._device.product.rx_antennas)
+
+    def set_tx_antenna(self, ant: str, chan: int = 0) -> None:
+        self._per_channel["tx", "antenna", chan] = _known(ant, self._device.product.tx_antennas)
+
+    def set_rx_bandwidth(self, bandwidth: float, chan: int = 0) -> None:
+        self._per_channel["rx", "bandwidth", chan] = min(bandwidth, 160e6)
+
+    def set_tx_bandwidth(self, bandwidth: float, chan: int = 0) -> None:
+        self._per_channel["tx", "bandwidth", chan] = min(bandwidth, 160e6)
+
+    def get_rx_bandwidth(self, chan: int = 0) -> float:
+        return float(self._per_channel.get(("rx", "bandwidth", chan), 56e6))
+
+    # Streams -------------------------------------------------------------------------------------------------------
+
+    def get_rx_stream(self, args: StreamArgs) -> RXStreamer:
+        self._tuned("rx")
+        self._device.settle()
+        return RXStreamer(self._device, args)
+
+    def get_tx_stream(self, args: StreamArgs) -> TXStreamer:
+        self._tuned("tx")
+        return TXStreamer(self._device, args)
+
+    def _tuned(self, side: str) -> None:
+        """The air was made for one rate and carrier: another would be silently wrong."""
+        air = self._device.air
+        for what, mine, its in (
+            ("rate", self._rate[side], air.rate_hz),
+            ("frequency", self._frequency[side], air.carrier_hz),
+        ):
+            if mine != float(its):
+                raise RuntimeError(f"the air around this fake was made for a {what} of {float(its)!r} Hz, not {mine!r}")
+
+
+def _stepped(value: float, bounds: MetaRange) -> float:
+    step = bounds.step()
+    return round(min(max(value, bounds.start()), bounds.stop()) / step) * step
+
+
+def _known(antenna: str, antennas: tuple[str, ...]) -> str:
+    if antenna not in antennas:
+        raise RuntimeError(f"ValueError: Invalid antenna selection: {antenna}")
+    return antenna
+
+
+def _rows(array: NDArray[Any], args: StreamArgs) -> NDArray[Any]:
+    """Caller's array as (channel, sample), checked as far as the real library would crash."""
+    if array.dtype != _COMPONENTS[args.cpu_format]:
+        raise TypeError(f"samples of format {args.cpu_format} in an array of {array.dtype}")
+    if not array.flags.c_contiguous:
+        raise TypeError("the real library would fill a copy of an array that is not contiguous")
+    rows = array.reshape(1, -1) if array.ndim == 1 else array
+    if rows.shape[0] != len(args.channels):
+        raise RuntimeError(
+            f"RuntimeError: Number of RX channels does not match the dimensions of the data array: {rows.shape[0]}"
+        )
+    return rows
+
+
+class RXStreamer:
+    """Receiving stream of one or more channels."""
+
+    def __init__(self, device: Device, args: StreamArgs) -> None:
+        self._device, self._args = device, args
+        self._late = False
+        self._start: int | None = None
+        """Tick of the air's counter from which it streams; None while it does not."""
+        self._parts: deque[tuple[NDArray[np.int16], int] | str] = deque()
+        """Received and not yet read: samples with their tick, or a loss."""
+        self._read_ahead = False
+
+    def get_num_channels(self) -> int:
+        return len(self._args.channels)
+
+    def get_max_num_samps(self) -> int:
+        return _PACKET
+
+    def issue_stream_cmd(self, command: StreamCMD) -> None:
+        if command.stream_mode is StreamMode.stop_cont:
+            self._start = None
+            self._parts.clear()
+            return
+        if command.stream_now:
+            if len(self._args.channels) > 1:
+                raise RuntimeError(
+                    "RuntimeError: Invalid recv stream command - stream now on multiple channels in a single streamer "
+                    "will fail to time align."
+                )
+            start = self._device.air.present()[0]
+        else:
+            start = self._device.air_tick(command.time_spec)
+        self._late = self._device.fails("late") or start < self._device.air.present()[0]
+        self._start, self._read_ahead = start, False
+        self._device.streams += 1
+
+    def recv(self, np_array: NDArray[Any], metadata: RXMetadata, timeout: float = 0.1) -> int:
+        rows = _rows(np_array, self._args)
+        code = RXMetadataErrorCode
+        if self._start is None:
+            metadata._write(code.timeout, None)
+            return 0
+        if self._late:
+            metadata._write(code.late, None)
+            self._start, self._late = None, False
+            return 0
+        if not self._read_ahead:
+            until = (self._start - self._device.air.present()[0]) / float(self._device.air.rate_hz)
+            if until > timeout:
+                metadata._write(code.timeout, None)
+                return 0
+            self._record(rows.shape[1])
+        if not self._parts:
+            metadata._write(code.timeout, None)
+            return 0
+        part = self._parts.popleft()
+        if isinstance(part, str):
+            metadata._write(code.overflow, None, out_of_sequence=part == "drop")
+            return 0
+        samples, tick = part
+        count = min(samples.shape[1], rows.shape[1])
+        rows[:, :count] = np.ascontiguousarray(samples[:, :count]).view(np.int32)[..., 0]
+        if count < samples.shape[1]:
+            self._parts.appendleft((samples[:, count:], tick + count))
+        metadata._write(code.none, self._device.time(tick + self._device.ahead))
+        return count
+
+    def _record(self, samples: int) -> None:
+        """Have the air deliver the whole of what is asked for, once all that is to be sent has been handed over."""
+        assert self._start is not None
+        with self._device.lock:
+            self._device.lock.wait_for(lambda: not self._device.open_bursts)
+        taken = self._device.air.receive(samples, self._start)
+        self._read_ahead = True
+        counts = taken.samples[self._args.channels] * np.int16(32768 // taken.full_scale)
+        expected = self._start
+        loss = self._device.arguments.get("loss", "overflow")
+        for index, count, tick in taken.runs:
+            if tick > expected:
+                self._parts.append(loss)
+            self._parts.append((counts[:, index : index + count], tick))
+            expected = tick + count
+        if expected < self._start + samples:
+            self._parts.append(loss)
+
+
+class TXStreamer:
+    """Sending stream of one channel."""
+
+    def __init__(self, device: Device, args: StreamArgs) -> None:
+        self._device, self._args = device, args
+        self._burst: list[NDArray[np.complex64]] = []
+        self._tick: int | None = None
+        self._words: deque[TXMetadataEventCode] = deque()
+
+    def get_num_channels(self) -> int:
+        return len(self._args.channels)
+
+    def get_max_num_samps(self) -> int:
+        return _PACKET
+
+    def send(self, np_array: NDArray[Any], metadata: TXMetadata, timeout: float = 0.1) -> int:
+        rows = _rows(np_array, self._args)
+        if metadata.start_of_burst:
+            self._burst = []
+            self._tick = self._device.air_tick(metadata.time_spec) if metadata.has_time_spec else None
+            with self._device.lock:
+                self._device.open_bursts += 1
+        self._burst.append(rows[0].copy())
+        if metadata.end_of_burst:
+            try:
+                self._finish()
+            finally:
+                with self._device.lock:
+                    self._device.open_bursts -= 1
+                    self._device.lock.notify_all()
+        return int(rows.shape[1])
+
+    def _finish(self) -> None:
+        samples = np.concatenate(self._burst)
+        now = self._device.air.present()[0]
+        tick = now if self._tick is None else self._tick
+        if tick < now or self._device.fails("late_tx"):
+            self._words.append(TXMetadataEventCode.time_error)
+            return
+        if self._device.fails("underflow"):
+            # The rest leaves late, once the host has caught up.
+            middle = samples.size // 2
+            samples = np.concatenate([samples[:middle], np.zeros(_PACKET, np.complex64), samples[middle:]])
+            self._words.append(TXMetadataEventCode.underflow)
+        self._device.air.transmit(np.clip(samples.real, -1, 1) + 1j * np.clip(samples.imag, -1, 1), tick)
+        self._words.append(TXMetadataEventCode.burst_ack)
+
+    def recv_async_msg(self, async_metadata: TXAsyncMetadata, timeout: float = 0.1) -> bool:
+        if not self._words:
+            return False
+        async_metadata._write(self._words.popleft(), 0)
+        return True
