@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from sim_backend.fake_uhd import types as _types
-from sim_backend.fake_uhd.device import Air, Device
+from sim_backend.fake_uhd.device import DEFAULT_PRODUCT, DEFAULT_SERIAL, PRODUCTS, Air, Device
 from sim_backend.fake_uhd.usrp import MultiUSRP, RXStreamer, TXStreamer
 
 __all__ = ["Air", "DeviceAddr", "Library"]
@@ -53,11 +53,13 @@ class Library:
 
     def find(self, arguments: str) -> list[DeviceAddr]:
         """The device, if the arguments fit it."""
-        device = Device(self._built_in, _NOWHERE)
+        product = PRODUCTS.get(self._built_in.get("product", DEFAULT_PRODUCT))
+        if product is None:
+            return []
         facts = {
-            "type": device.product.kind,
-            "product": device.product.name,
-            "serial": device.serial,
+            "type": product.kind,
+            "product": product.name,
+            "serial": self._built_in.get("serial", DEFAULT_SERIAL),
             "name": self._built_in.get("name", ""),
         }
         wanted = _parsed(arguments)
@@ -74,16 +76,6 @@ class Library:
             raise RuntimeError(f"LookupError: KeyError: No devices found for ----->\n{args}")
         self.device = Device(self._built_in | _parsed(args), self._open_air())
         return MultiUSRP(self.device)
-
-
-class _Nowhere:
-    """Surroundings of a device that is only asked who it is."""
-
-    def __getattr__(self, name: str) -> object:
-        raise AttributeError(name)
-
-
-_NOWHERE: Air = _Nowhere()  # type: ignore[assignment]
 
 
 def _parsed(arguments: str) -> dict[str, str]:

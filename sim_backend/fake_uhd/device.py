@@ -16,7 +16,21 @@ from numpy.typing import NDArray
 from sim_backend.fake_uhd.types import TimeSpec
 from sim_backend.synthesizer import applied_carrier_hz, applied_rate_hz
 
-__all__ = ["PRODUCTS", "Air", "Device", "Product", "Recorded", "applied_frequency_hz", "applied_master_clock_hz"]
+__all__ = [
+    "DEFAULT_PRODUCT",
+    "DEFAULT_SERIAL",
+    "PRODUCTS",
+    "Air",
+    "Device",
+    "Product",
+    "Recorded",
+    "applied_frequency_hz",
+    "applied_master_clock_hz",
+]
+
+
+DEFAULT_PRODUCT = "B210"
+DEFAULT_SERIAL = "F5EA4C0"
 
 
 @dataclass(frozen=True)
@@ -119,13 +133,13 @@ class Device:
     """
 
     def __init__(self, arguments: dict[str, str], air: Air) -> None:
-        name = arguments.get("product", "B210")
+        name = arguments.get("product", DEFAULT_PRODUCT)
         if name not in PRODUCTS:
             raise RuntimeError(f"LookupError: KeyError: No devices found for product {name}")
         self.product = PRODUCTS[name]
         self.arguments = arguments
         self.air = air
-        self.serial = arguments.get("serial", "F5EA4C0")
+        self.serial = arguments.get("serial", DEFAULT_SERIAL)
         self.clock_source, self.time_source = "internal", "internal" if self.product.kind == "n3xx" else "none"
         wanted = arguments.get("master_clock_rate")
         default = Fraction((self.product.master_clocks_hz or (32e6,))[0])

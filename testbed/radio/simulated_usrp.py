@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim_backend.fake_uhd import Library
-from sim_backend.fake_uhd.device import PRODUCTS, Recorded, applied_frequency_hz, applied_master_clock_hz
+from sim_backend.fake_uhd.device import (
+    DEFAULT_PRODUCT,
+    PRODUCTS,
+    Recorded,
+    applied_frequency_hz,
+    applied_master_clock_hz,
+)
 from testbed.radio.base import Applied, RadioError, Reception, Settings
 from testbed.radio.ether_client import EtherConnection
 from testbed.radio.usrp import UsrpRadio
@@ -31,7 +37,7 @@ def applied(node: Node, carrier_hz: Fraction, rate_hz: Fraction) -> tuple[Fracti
     """
     options = node.usrp or Usrp()
     arguments = _parsed(options.args)
-    name = arguments.get("product", "B210")
+    name = arguments.get("product", DEFAULT_PRODUCT)
     if name not in PRODUCTS:
         raise ValueError(f'node.usrp.args of {node.name!r} names the product "{name}": there are {", ".join(PRODUCTS)}')
     product = PRODUCTS[name]

@@ -304,7 +304,7 @@ class UsrpRadio:
         for attempt in range(_ATTEMPTS):
             lead_s = self._lead_s * 2**attempt
             now, _ = made.clock.tick(made.usrp.get_time_now())
-            first = now + 1 + round(lead_s * made.clock.rate_hz)
+            first: int = now + 1 + round(lead_s * made.clock.rate_hz)
             command = library.types.StreamCMD(library.types.StreamMode.start_cont)
             command.stream_now = False
             command.time_spec = made.clock.time_spec(library, first)
@@ -315,7 +315,7 @@ class UsrpRadio:
                 return first
             self._stop(made)
             if told.error_code != error.late:
-                events.append(("early-samples", f"samples came before their time: {told.strerror()}"))
+                events.append(("early-samples", f"samples came before their time: {told.error_code.name}"))
                 continue
             # The other nodes have begun by then: what they hear of each other is less, or nothing, in this round.
             text = f"an order to receive came late with a lead of {1e3 * lead_s:g} ms, and is repeated with twice that"
