@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-__all__ = ["applied_carrier_hz", "applied_rate_hz"]
+__all__ = ["BASEBAND_MODULUS", "REFERENCE_HZ", "applied_carrier_hz", "applied_rate_hz"]
 
 REFERENCE_HZ = 40_000_000
 _RF_MODULUS = 8_388_593
 _RF_VCO_HZ = 6_000_000_000
-_BASEBAND_MODULUS = 2_088_960
+BASEBAND_MODULUS = 2_088_960
 _BASEBAND_MAXIMUM_HZ = 1_430_000_000
 CARRIER_RANGE_HZ = (70e6, 6e9)
 RATE_RANGE_HZ = (25e6 / 48, 61.44e6)
 
 
-def applied_carrier_hz(requested_hz: Fraction | float) -> Fraction:
+def applied_carrier_hz(requested_hz: Fraction | float, *, believed_hz: int = REFERENCE_HZ) -> Fraction:
     """Local oscillator nearest to the requested one, exact, at the nominal reference.
+
+    A driver that believes the reference to be ``believed_hz`` (``xo_correction``) computes the word by that.
 
     Raises
     ------
@@ -35,8 +37,8 @@ def applied_carrier_hz(requested_hz: Fraction | float) -> Fraction:
     divider = 1
     while requested * divider <= _RF_VCO_HZ:
         divider *= 2
-    step = Fraction(2 * REFERENCE_HZ, _RF_MODULUS * divider)
-    return round(requested / step) * step
+    word = round(requested * _RF_MODULUS * divider / (2 * believed_hz))
+    return word * Fraction(2 * REFERENCE_HZ, _RF_MODULUS * divider)
 
 
 def applied_rate_hz(requested_hz: Fraction | float) -> Fraction:
@@ -55,5 +57,5 @@ def applied_rate_hz(requested_hz: Fraction | float) -> Fraction:
     divider = 1
     while requested * divider * 2 <= _BASEBAND_MAXIMUM_HZ:
         divider *= 2
-    step = Fraction(REFERENCE_HZ, _BASEBAND_MODULUS * divider)
+    step = Fraction(REFERENCE_HZ, BASEBAND_MODULUS * divider)
     return round(requested / step) * step

@@ -1,0 +1,471 @@
+"""Radio time of one Pluto: its sample counter, what it is set to and sends when, and what it has recorded.
+
+Two clocks. Virtual time stands still until samples are asked for: receptions follow each other without a gap, as fast
+as they can be made, and the same commands give the same bits. On the wall clock samples come and go whether anybody
+asks or not: finished blocks wait in the kernel's queue, and what finds no free block is lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+
+from sim_backend.pluto.attributes import RefusedError
+from sim_backend.pluto.cable import Medium
+from sim_backend.pluto.emissions import Counts, Emission
+from sim_backend.pluto.gains import automatic_gain_db
+from sim_backend.pluto.settings import Settings
+from sim_backend.pluto.tdd import Gate
+from sim_backend.randomness import generator
+
+__all__ = ["CLOCKS", "Engine"]
+
+CLOCKS = ("virtual", "wall")
+_AGC_SAMPLES = 16_384
+"""Stretch whose power an automatic gain is chosen by."""
+_HISTORY = 64
+_WAIT_S = 0.05
+"""Longest sleep without looking whether the client is still there."""
+
+
+class Engine:
+    """Time of a Pluto whose medium is ``medium``.
+
+    All methods may be called by any thread. Ticks count samples of the present rate since the device was switched
+    on; after a change of rate they are converted.
+    """
+
+    def __init__(
+        self, medium: Medium, settings: Settings, *, clock: str = "virtual", seed: int = 0, latency_s: float = 1e-3
+    ) -> None:
+        if clock not in CLOCKS:
+            raise ValueError(f"a clock is one of {', '.join(CLOCKS)}, got {clock!r}")
+        self.lock = threading.RLock()
+        self.change = threading.Condition(self.lock)
+        self.medium = medium
+        self.wall = clock == "wall"
+        self.gate = Gate()
+        self.overflow = self.underflow = False
+        self.timeout_s: float | None = None
+        """After which a block that does not come is given up; None waits for ever."""
+        self._seed = seed
+        self._latency_s = latency_s
+        self._began = time.monotonic()
+        self._tick = 0
+        """Virtual time; on the wall clock, where the counter stood when the rate was last changed."""
+        self._timeline: list[tuple[int, Settings]] = [(0, settings)]
+        self._emissions: list[Emission] = []
+        self._queue: deque[tuple[int, Counts | None]] = deque()
+        """Blocks that are being filled: first tick, and the samples if they had to be rendered already."""
+        self._held = False
+        """Whether the reader has a block that will be queued again."""
+        self._block = 0
+        """Samples of a block; 0 while nobody receives."""
+        self._filled = 0
+        """Tick up to which blocks are queued."""
+        self._sending: int | None = None
+        """Tick up to which pushed blocks reach; None while no plain transmit buffer is open or nothing was pushed."""
+        self._stream = 0
+        self._source = "dds"
+        self._tones: Counts | None = None
+        self._plays = False
+        self._unarmed = 0
+        """Blocks that wait for the TDD engine's trigger to be queued."""
+        self._factors = {False: 1, True: 1}
+        self._gone = False
+        self._waiting: Emission | None = None
+        """What is sent as soon as the trigger comes."""
+
+    # -- time and settings ------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What the hardware is set to now."""
+        return self._timeline[-1][1]
+
+    def now(self) -> int:
+        """Present tick."""
+        if not self.wall:
+            return self._tick
+        elapsed = time.monotonic() - self._began
+        return self._tick + int(elapsed * float(self.settings.rate_hz))
+
+    def change_settings(self, **values: object) -> None:
+        """Set the hardware anew, from now on."""
+        with self.change:
+            old = self.settings
+            new = replace(old, **values)  # type: ignore[arg-type]
+            if new == old:
+                return
+            now = self.now()
+            if new.rate_hz != old.rate_hz:
+                self._change_rate(now, new)
+            else:
+                self._timeline.append((now, new))
+            if len(self._timeline) > _HISTORY:
+                self._freeze(now)
+                del self._timeline[:-1]
+            self.change.notify_all()
+
+    def _change_rate(self, now: int, new: Settings) -> None:
+        """Finished blocks keep what they hold; the counter, what is sent and what is being filled start anew."""
+        self._freeze(now)
+        ratio = new.rate_hz / self.settings.rate_hz
+        tick = ceil(now * ratio)
+        kept = []
+        for emission in self._emissions:
+            if emission.stop is not None and emission.stop <= now:
+                continue
+            if emission.cyclic or emission.start >= now:
+                kept.append(replace(emission, start=tick + max(ceil((emission.start - now) * ratio), 0)))
+            else:
+                kept.append(replace(emission, start=tick, samples=emission.samples[now - emission.start :]))
+        self._emissions = kept
+        if self._sending is not None:
+            self._sending = tick + sum(len(emission.samples) for emission in kept if not emission.cyclic)
+        finished = [entry for entry in self._queue if entry[1] is not None]
+        unfinished = len(self._queue) - len(finished)
+        self._queue = deque((tick - self._block, samples) for _, samples in finished)
+        self._queue.extend((tick + index * self._block, None) for index in range(unfinished))
+        self._filled = tick + unfinished * self._block
+        self._tick, self._began = tick, time.monotonic()
+        self._timeline = [(tick, new)]
+
+    def _freeze(self, now: int) -> None:
+        """Render the blocks that are finished by now with what they were recorded with."""
+        self._queue = deque(
+            (first, self._render(first, self._block) if samples is None and first + self._block <= now else samples)
+            for first, samples in self._queue
+        )
+
+    # -- receiving --------------------------------------------------------------------------------------------
+
+    def open_receiver(self, samples: int, blocks: int) -> None:
+        """Begin to fill ``blocks`` blocks of ``samples`` samples."""
+        with self.change:
+            self._block, self._held = samples, False
+            self._queue.clear()
+            self._unarmed = 0
+            if self.gate.waits("receive"):
+                self._unarmed = blocks
+            else:
+                self._fill(self.now(), blocks)
+            self.change.notify_all()
+
+    def close_receiver(self) -> None:
+        """Stop filling blocks; whoever waits for one is told EBADF."""
+        with self.change:
+            self._note_overflow()
+            self._block = self._unarmed = 0
+            self._queue.clear()
+            self.change.notify_all()
+
+    def refill(self) -> Counts:
+        """Next block, shape (samples, 2·channels).
+
+        Raises
+        ------
+        RefusedError
+            EBADF if the receiver is not, or no longer, open; ETIMEDOUT if the block does not come in time.
+        """
+        with self.change:
+            if not self._block:
+                raise RefusedError(errno.EBADF)
+            deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
+            self._await_trigger(deadline)
+            if not self.wall:
+                return self._next_stretch()
+            if self._held:
+                self._note_overflow()
+                start = self._armed(max(self._filled, self.now()), "receive")
+                self._queue.append((start, None))
+                self._filled = start + self._block
+            size = self._block
+            while self._block == size and self._queue:
+                first, samples = self._queue[0]
+                missing = first + size - self.now()
+                if samples is not None or missing <= 0:
+                    self._queue.popleft()
+                    self._held = True
+                    return self._render(first, size) if samples is None else samples
+                left = missing / float(self.settings.rate_hz)
+                if deadline is not None:
+                    left = min(left, deadline - time.monotonic())
+                    if left <= 0:
+                        self._held = False
+                        raise RefusedError(errno.ETIMEDOUT)
+                self.change.wait(min(left + 1e-4, _WAIT_S))
+            raise RefusedError(errno.EBADF)
+
+    def _await_trigger(self, deadline: float | None) -> None:
+        """Wait for the trigger that the receiver's DMA waits for."""
+        while self._unarmed:
+            if not self._block:
+                raise RefusedError(errno.EBADF)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise RefusedError(errno.ETIMEDOUT)
+            self.change.wait(_WAIT_S)
+
+    def _next_stretch(self) -> Counts:
+        """In virtual time: what follows the last stretch, or the TDD engine's next edge."""
+        start = self._armed(max(self._filled, self._tick), "receive")
+        if start > self._filled and self._held:
+            self.overflow = True
+        self._held = True
+        self._follow_level(start)
+        counts = self._render(start, self._block)
+        self._filled = self._tick = start + self._block
+        self._note_underflow()
+        self._forget()
+        return counts
+
+    def _note_overflow(self) -> None:
+        """Samples were lost if the last queued block is full and none is free."""
+        if self.wall and self._block and not self._unarmed and self.now() > self._filled:
+            self.overflow = True
+
+    def _render(self, first: int, samples: int) -> Counts:
+        """Counts of a stretch, each part with what was set then."""
+        if self.wall:
+            self._follow_level(first)
+        cuts = [first, *(tick for tick, _ in self._timeline if first < tick < first + samples), first + samples]
+        parts = []
+        for begin, end in pairwise(cuts):
+            settings = next((s for tick, s in reversed(self._timeline) if tick <= begin), self._timeline[0][1])
+            parts.append(self._part(begin, end - begin, settings))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _part(self, first: int, samples: int, settings: Settings) -> Counts:
+        if settings.loopback == 1:
+            from sim_backend.pluto.emissions import window
+
+            return window(self._emissions, first, samples, 2 * self.medium.channels) >> 4
+        return self.medium.receive(first, samples, settings, self._heard(settings))
+
+    def _heard(self, settings: Settings) -> list[Emission]:
+        return [] if settings.loopback == 2 else self._emissions
+
+    def _follow_level(self, first: int) -> None:
+        """Let the automatic gain controls settle on what arrives from ``first`` on."""
+        settings = self.settings
+        if all(mode == "manual" for mode in settings.agc) or not settings.listening:
+            return
+        gains = []
+        for channel, (mode, gain) in enumerate(zip(settings.agc, settings.receive_gain_db, strict=True)):
+            if mode != "manual":
+                power = self.power_dbm(channel, first)
+                gain = automatic_gain_db(mode, int(gain), power, float(settings.receive_hz))
+            gains.append(float(gain))
+        if tuple(gains) != settings.receive_gain_db:
+            tick = max(first, self._timeline[-1][0])
+            self._timeline.append((tick, replace(settings, receive_gain_db=tuple(gains))))
+
+    def settle(self) -> None:
+        """Let the automatic gain controls settle on what arrives now."""
+        with self.lock:
+            self._follow_level(self.now())
+
+    def power_dbm(self, channel: int, first: int | None = None) -> float:
+        """Power at a receiver's port, from ``first`` or from now on."""
+        with self.lock:
+            tick = self.now() if first is None else first
+            settings = self.settings
+            return self.medium.power_dbm(channel, tick, _AGC_SAMPLES, settings, self._heard(settings))
+
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def open_transmitter(self) -> None:
+        """Take the DMA for the source of what is sent."""
+        with self.change:
+            self._stream += 1
+            self._sending = None
+            self._plays = False
+            self._select("dma")
+
+    def close_transmitter(self) -> None:
+        """Stop what is being sent, and go back to the DDS."""
+        with self.change:
+            self._note_underflow()
+            self._sending = None
+            self._stop_all()
+            self._select("dds")
+            self.change.notify_all()
+
+    def push(self, samples: Counts, *, cyclic: bool, blocks: int) -> None:
+        """Send samples, shape (sample, 2·channels), after those pushed before, or round and round.
+
+        Raises
+        ------
+        RefusedError
+            EBUSY if a cyclic buffer plays already; ETIMEDOUT if no block becomes free in time.
+        """
+        with self.change:
+            if self._plays:
+                raise RefusedError(errno.EBUSY)
+            self._note_underflow()
+            soonest = self.now() + self._latency()
+            if cyclic:
+                self._plays = True
+                emission = Emission(self._armed(soonest, "transmit"), samples, True, self._stream)
+                if self.gate.waits("transmit"):
+                    self._waiting = emission
+                else:
+                    self._emissions.append(emission)
+                return
+            if self.wall:
+                self._await_room(blocks)
+            begin = soonest if self._sending is None else max(self._sending, self.now())
+            if self._sending is None:
+                begin = self._armed(begin, "transmit")
+            self._emissions.append(Emission(begin, samples, False, self._stream))
+            self._sending = begin + len(samples)
+            if not self.wall and not self._block:
+                self._let_play(blocks)
+
+    def _await_room(self, blocks: int) -> None:
+        """On the wall clock: wait until fewer than ``blocks`` blocks are still to be played."""
+        deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
+        while True:
+            if self._gone:
+                raise RefusedError(errno.ENODEV)
+            now = self.now()
+            ends = [e.stop for e in self._emissions if not e.cyclic and e.stop is not None and e.stop > now]
+            if len(ends) < blocks:
+                return
+            left = (ends[-blocks] - now) / float(self.settings.rate_hz)
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    raise RefusedError(errno.ETIMEDOUT)
+            self.change.wait(min(left + 1e-4, _WAIT_S))
+
+    def _let_play(self, blocks: int) -> None:
+        """In virtual time, while nobody receives: play until no more blocks are queued than the kernel has."""
+        ends = [e.stop for e in self._emissions if not e.cyclic and e.stop is not None and e.stop > self._tick]
+        if len(ends) > blocks:
+            self._tick = ends[-blocks - 1]
+            self._forget()
+
+    def _latency(self) -> int:
+        """Samples from a push to the antenna, unknown to the client, the same as long as the buffer is open."""
+        most = int(self._latency_s * float(self.settings.rate_hz))
+        if not most:
+            return 0
+        random = generator(self._seed, self.settings.name, "start latency", self._stream)
+        return int(random.integers(most, endpoint=True))
+
+    def _note_underflow(self) -> None:
+        if self._sending is not None and self.now() > self._sending:
+            self.underflow = True
+
+    def play_tones(self, tones: Counts | None) -> None:
+        """Play one period of the DDS's tones, or nothing, unless a buffer is open."""
+        with self.change:
+            self._tones = tones
+            if self._source == "dds":
+                self._stop_all()
+                self._select("dds")
+
+    def take_tones(self) -> None:
+        """Take the DDS for the source of what is sent, even from a buffer that is open."""
+        with self.change:
+            self._source = "dds"
+
+    def _select(self, source: str) -> None:
+        if source == "dma":
+            self._stop_all()
+        self._source = source
+        if source == "dds" and self._tones is not None:
+            self._emissions.append(Emission(self.now(), self._tones, True, self._stream))
+
+    def _stop_all(self) -> None:
+        now = self.now()
+        self._emissions = [
+            emission if emission.stop is not None and emission.stop <= now else replace(emission, end=now)
+            for emission in self._emissions
+        ]
+        self._plays = False
+        self._waiting = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was sent before anything that may still be rendered."""
+        oldest = min([self.now(), *(first for first, _ in self._queue)]) - (1 << 16)
+        self._emissions = [e for e in self._emissions if e.stop is None or (e.stop > oldest and e.stop > e.start)]
+
+    # -- the rest ---------------------------------------------------------------------------------------------
+
+    def _armed(self, tick: int, purpose: str) -> int:
+        """Tick at which a DMA that is ready at ``tick`` starts: then, or at the TDD engine's next edge."""
+        return self.gate.next_edge(tick, purpose)
+
+    def pulse(self, tick: int | None = None) -> None:
+        """A synchronization pulse arrives, now or at ``tick``: the TDD engine starts, and the DMAs that wait for it."""
+        with self.change:
+            self.gate.pulse(self.now() if tick is None else tick)
+            if self._unarmed and not self.gate.waits("receive"):
+                blocks, self._unarmed = self._unarmed, 0
+                self._fill(self.now(), blocks)
+            if self._waiting is not None and not self.gate.waits("transmit"):
+                self._emissions.append(replace(self._waiting, start=self._armed(self.now(), "transmit")))
+                self._waiting = None
+            self.change.notify_all()
+
+    def _fill(self, tick: int, blocks: int) -> None:
+        """Queue ``blocks`` blocks from ``tick`` on."""
+        self._filled = tick
+        for _ in range(blocks if self.wall else 0):
+            start = self._armed(self._filled, "receive")
+            self._queue.append((start, None))
+            self._filled = start + self._block
+
+    def status(self, *, transmit: bool) -> int:
+        """Status register of a converter core: bit 2 overflow, or bit 0 underflow."""
+        with self.lock:
+            if transmit:
+                self._note_underflow()
+                return int(self.underflow)
+            self._note_overflow()
+            return int(self.overflow) << 2
+
+    def clear(self, value: int, *, transmit: bool) -> None:
+        """Clear the flags whose bits are one."""
+        with self.lock:
+            if transmit and value & 1:
+                self.underflow = False
+            if not transmit and value & 4:
+                self.overflow = False
+
+    def factor(self, *, transmit: bool) -> int:
+        """Decimation or interpolation in the FPGA."""
+        return self._factors[transmit]
+
+    def set_factor(self, factor: int, *, transmit: bool) -> None:
+        """Choose it; it holds from the next buffer on."""
+        with self.lock:
+            self._factors[transmit] = factor
+
+    @property
+    def block_samples(self) -> int:
+        """Samples of the receive buffer's blocks; 0 while it is closed."""
+        return self._block
+
+    def abandon(self) -> None:
+        """Let nobody wait any longer: the device goes away."""
+        with self.change:
+            self.close_receiver()
+            self._gone = True
+            self.change.notify_all()
+
+    @property
+    def rate_hz(self) -> Fraction:
+        """Sample rate, exact at the nominal reference."""
+        return self.settings.rate_hz
