@@ -8,6 +8,7 @@ from math import log, log10, pi
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.special import gammainccinv
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState, ComplexArray, FloatArray
@@ -119,11 +120,15 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     known: NDArray[np.bool_] = np.all(csi.weights > 0.0, axis=0)
     f, t = csi.subcarrier_hz[known], csi.symbol_s - csi.symbol_s.mean()
     values = csi.values[:, :, known].astype(np.complex128)
-    products = values * np.conj(values[0])
+    reason = _unfit(values[0], csi, known)
+    products = values[1:] * np.conj(values[0])
     mean = products.mean(axis=1, keepdims=True)
-    reason = _unfit(values[0], csi, known, products - mean, mean)
-    fit = _MirroredFit(products - mean, f, t)
+    colour = _noise_root(values, csi.noise * float(np.mean(1.0 / csi.weights[:, known])))
+    white = np.linalg.solve(colour, (products - mean).reshape(len(products), -1)).reshape(products.shape)
+    fit = _MirroredFit(white, f, t, float(csi.carrier_hz))
     paths = fit.paths()
+    sight = mean.mean(axis=(1, 2))
+    level = float(np.mean(np.abs(values[0]) ** 2) - csi.noise[0])
     return CrossAntennaSensing(
         paths=tuple(
             RelativePath(
@@ -133,7 +138,11 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
                 doppler_std_hz=path.doppler_std_hz,
                 angle_rad=None
                 if antenna_m is None
-                else _angle(path.direct, antenna_m, SPEED_OF_LIGHT_MPS / float(csi.carrier_hz)),
+                else _angle(
+                    _direct(colour @ path.direct, colour @ path.mirrored, sight, level),
+                    antenna_m,
+                    SPEED_OF_LIGHT_MPS / float(csi.carrier_hz),
+                ),
                 snr_db=path.snr_db,
             )
             for path in paths
@@ -143,9 +152,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     )
 
 
-def _unfit(
-    first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_], moving: ComplexArray, mean: ComplexArray
-) -> str:
+def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
     """Why the products cannot be read as movers against a line of sight; empty if they can.
 
     One path alone is flat over frequency; other paths of relative power p in total ripple the power by 2p.
@@ -156,15 +163,40 @@ def _unfit(
     level = float(per_subcarrier.mean())
     if level <= 0.0:
         return "no signal above the noise"
-    scatter = float(np.mean(2.0 * noise * max(level, 0.0) + noise**2)) / len(power)
-    echoes = 0.5 * max(float(np.var(per_subcarrier)) - scatter, 0.0) / level**2
+    noise_power = float(np.mean(2.0 * noise * level + noise**2))
+    echoes = 0.5 * max(float(np.var(per_subcarrier)) - noise_power / len(power), 0.0) / level**2
     if echoes > _LARGEST_ECHO:
         return "no line of sight that dominates: the channel is not flat over the band"
-    noise_power = float(np.mean(2.0 * noise * level + noise**2))
-    motion = 0.5 * max(float(np.mean(np.abs(moving[0]) ** 2)) - noise_power, 0.0) / float(np.mean(np.abs(mean[0]) ** 2))
-    if motion > _LARGEST_MOTION:
+    moving = float(np.mean((power - power.mean(axis=0)) ** 2)) - noise_power
+    if 0.5 * max(moving, 0.0) / float(np.mean(power.mean(axis=0) ** 2)) > _LARGEST_MOTION:
         return "no line of sight that dominates: moving paths are too strong"
     return ""
+
+
+def _noise_root(values: ComplexArray, noise: FloatArray) -> ComplexArray:
+    """Root of the products' noise covariance over antennas 1…, lower triangular.
+
+    An antenna's own noise meets the reference's signal, the reference's noise, common to all products, meets theirs:
+    C = diag(σ_a²)·mean |H_0|² + σ_0²·(R - diag σ_a²), R the antennas' covariance as received.
+    """
+    others = values[1:].reshape(len(values) - 1, -1)
+    signal = others @ others.conj().T / others.shape[1] - np.diag(noise[1:])
+    own = noise[1:] * float(np.mean(np.abs(values[0]) ** 2))
+    levels, turns = np.linalg.eigh(signal)
+    common = (turns * np.maximum(levels, 0.0)) @ turns.conj().T
+    # without noise any small one serves: all that counts is that every antenna is weighed alike
+    least = 1e-9 * float(np.mean(np.abs(values) ** 2)) ** 2
+    root: ComplexArray = np.linalg.cholesky(np.diag(np.maximum(own, least)) + noise[0] * common)
+    return root
+
+
+def _direct(direct: ComplexArray, mirrored: ComplexArray, sight: ComplexArray, level: float) -> ComplexArray:
+    """Direct amplitudes b_a·g_0* on all antennas: the reference's by least squares from the mirrored ones, g_a·b_0*.
+
+    ``sight`` is g_a·g_0*, ``level`` |g_0|².
+    """
+    reference = level * np.vdot(mirrored, sight) / np.vdot(sight, sight)
+    return np.concatenate([[reference], direct])
 
 
 def _angle(direct: ComplexArray, antenna_m: FloatArray, wavelength_m: float) -> float:
@@ -184,15 +216,17 @@ class _Fitted:
     doppler_hz: float
     doppler_std_hz: float
     direct: ComplexArray
+    mirrored: ComplexArray
     snr_db: float
 
 
 class _MirroredFit:
-    """Mirrored pairs of exponentials in products of shape (antenna, symbol, subcarrier)."""
+    """Mirrored pairs of exponentials in whitened products of shape (product, symbol, subcarrier)."""
 
-    def __init__(self, products: ComplexArray, f: FloatArray, t: FloatArray) -> None:
+    def __init__(self, products: ComplexArray, f: FloatArray, t: FloatArray, carrier_hz: float) -> None:
         self._products = products
         self._f, self._t = f, t
+        self._stretch = 1.0 + f / carrier_hz  # a mover's delay changes within the slot
         self._delay_cell_s = 1.0 / float(np.ptp(f))
         self._doppler_cell_hz = 1.0 / float(np.ptp(t))
 
@@ -277,53 +311,51 @@ class _MirroredFit:
         doppler_hz, column, _ = self._doppler_peak(left @ beams, np.conj(left) @ beams)
         return np.array([[grid_s[column], doppler_hz]])
 
-    def _columns(self, points: FloatArray) -> ComplexArray:
-        """Direct and mirrored exponential of each path less its mean over time, shape (element, 2·path)."""
-        direct = [
-            np.outer(_centred(np.exp(2j * pi * doppler_hz * self._t)), np.exp(-2j * pi * delay_s * self._f)).ravel()
-            for delay_s, doppler_hz in points
-        ]
-        return np.stack([term for path in direct for term in (path, np.conj(path))], axis=1)
+    def _turns(self, point: FloatArray) -> ComplexArray:
+        """Direct exponential of one path, shape (symbol, subcarrier)."""
+        turns: ComplexArray = np.exp(2j * pi * (np.outer(point[1] * self._t, self._stretch) - point[0] * self._f))
+        return turns
 
-    def _amplitudes(self, columns: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
-        """Least-squares amplitudes (column, antenna) and what is left (element, antenna)."""
-        target = self._products.reshape(len(self._products), -1).T
-        gram = columns.conj().T @ columns
-        amplitudes = np.linalg.lstsq(gram, columns.conj().T @ target, rcond=1e-10)[0]
-        return amplitudes, target - columns @ amplitudes
+    def _terms(self, points: FloatArray) -> ComplexArray:
+        """Direct and mirrored exponential of each path less its mean over time, shape (2·path, element)."""
+        return _mirrored([_centred(self._turns(point)) for point in points])
+
+    def _amplitudes(self, terms: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
+        """Least-squares amplitudes (term, product), the terms' conjugates, what is left (product, element)."""
+        target = self._products.reshape(len(self._products), -1)
+        conjugate = terms.reshape(-1, 2, terms.shape[1])[:, ::-1].reshape(terms.shape)
+        amplitudes = np.linalg.lstsq(conjugate @ terms.T, conjugate @ target.T, rcond=1e-10)[0]
+        return amplitudes, conjugate, target - amplitudes.T @ terms
 
     def _left(self, points: FloatArray) -> ComplexArray:
         if len(points) == 0:
             return self._products
-        return self._amplitudes(self._columns(points))[1].T.reshape(self._products.shape)
-
-    def _slopes(self, points: FloatArray, amplitudes: ComplexArray) -> list[ComplexArray]:
-        """Derivatives of the model by each delay and Doppler, in cells, each of shape (element, antenna)."""
-        slopes = []
-        for path, (delay_s, doppler_hz) in enumerate(points):
-            over_frequency = np.exp(-2j * pi * delay_s * self._f)
-            over_time = np.exp(2j * pi * doppler_hz * self._t)
-            by_delay = np.outer(_centred(over_time), -2j * pi * self._delay_cell_s * self._f * over_frequency).ravel()
-            by_doppler = np.outer(_centred(2j * pi * self._doppler_cell_hz * self._t * over_time), over_frequency)
-            slopes += [
-                np.outer(slope, amplitudes[2 * path]) + np.outer(np.conj(slope), amplitudes[2 * path + 1])
-                for slope in (by_delay, by_doppler.ravel())
-            ]
-        return slopes
+        return self._amplitudes(self._terms(points))[2].reshape(self._products.shape)
 
     def _normal(self, points: FloatArray) -> tuple[FloatArray, FloatArray, ComplexArray, ComplexArray]:
-        """Normal matrix and right side in delays and Dopplers, amplitudes eliminated; amplitudes; remainder."""
-        columns = self._columns(points)
-        amplitudes, left = self._amplitudes(columns)
-        inverse = np.linalg.pinv(columns.conj().T @ columns, rcond=1e-10)
-        matrix = np.stack(
-            [
-                (slope - columns @ (inverse @ (columns.conj().T @ slope))).ravel()
-                for slope in self._slopes(points, amplitudes)
-            ],
-            axis=1,
-        )
-        return (matrix.conj().T @ matrix).real, (matrix.conj().T @ left.ravel()).real, amplitudes, left
+        """Normal matrix and right side in delays and Dopplers, amplitudes eliminated; amplitudes; remainder.
+
+        Every slope is an element-wise derivative, or its conjugate for the mirrored term, times a product's
+        amplitude, so that all inner products are those of derivatives with terms and with one another.
+        """
+        turned = [self._turns(point) for point in points]
+        terms = _mirrored([_centred(one) for one in turned])
+        amplitudes, conjugate, left = self._amplitudes(terms)
+        by_delay = -2j * pi * self._delay_cell_s * self._f
+        by_doppler = 2j * pi * self._doppler_cell_hz * np.outer(self._t, self._stretch)
+        slopes = _mirrored([_centred(factor * one) for one in turned for factor in (by_delay, by_doppler)])
+        turned_slopes = slopes.reshape(-1, 2, slopes.shape[1])[:, ::-1].reshape(slopes.shape)
+        across = conjugate @ slopes.T
+        projected = turned_slopes @ slopes.T
+        projected -= across.conj().T @ np.linalg.lstsq(conjugate @ terms.T, across, rcond=1e-10)[0]
+        size = 2 * len(points)
+        mixed = np.zeros((2 * size, size, amplitudes.shape[1]), np.complex128)
+        for parameter in range(size):
+            mixed[2 * parameter, parameter] = amplitudes[2 * (parameter // 2)]
+            mixed[2 * parameter + 1, parameter] = amplitudes[2 * (parameter // 2) + 1]
+        matrix = np.einsum("ipa,ij,jqa->pq", mixed.conj(), projected, mixed, optimize=True).real
+        right = np.einsum("ipa,ia->p", mixed.conj(), turned_slopes @ left.T).real
+        return matrix, right, amplitudes, left
 
     def _refined(self, points: FloatArray) -> FloatArray:
         """Delays and Dopplers of least squares near the given ones, steps at most a quarter of a cell."""
@@ -346,13 +378,11 @@ class _MirroredFit:
         if len(points) == 0:
             return points
         _, _, amplitudes, left = self._normal(points)
-        antennas = len(self._products)
+        products = len(self._products)
         noise = float(np.mean(np.abs(left) ** 2))
-        energy = len(left) * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
-        # Energy of 2·antennas complex cells, the greatest of as many trials as the map has cells. Half of the
-        # noise, the reference antenna's, is common to all products and adds up over them.
-        trials = log(len(left) / _FALSE_ALARM)
-        threshold = 0.5 * (antennas + 1) * (2.0 + trials + np.sqrt(4.0 * trials))
+        energy = left.shape[1] * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
+        # Energy of two complex cells a product, the greatest of as many as the map has.
+        threshold = gammainccinv(2 * products, _FALSE_ALARM / left.shape[1])
         apart = points[:, 0] > 0.2 * self._delay_cell_s
         significant: FloatArray = points[(energy > threshold) & apart]
         return significant
@@ -362,10 +392,7 @@ class _MirroredFit:
             return []
         matrix, _, amplitudes, left = self._normal(points)
         noise = float(np.mean(np.abs(left) ** 2))
-        # The reference antenna's noise is common to all products, and where it has the mirrored terms' pattern over
-        # the antennas it adds up in step with them.
-        common = 1.0 + 0.25 * len(self._products)
-        deviation = np.sqrt(0.5 * noise * common * np.diag(np.linalg.pinv(matrix, hermitian=True))).reshape(-1, 2)
+        deviation = np.sqrt(0.5 * noise * np.diag(np.linalg.pinv(matrix, hermitian=True))).reshape(-1, 2)
         return [
             _Fitted(
                 delay_s=float(delay_s),
@@ -373,14 +400,22 @@ class _MirroredFit:
                 doppler_hz=float(doppler_hz),
                 doppler_std_hz=float(deviation[path, 1]) * self._doppler_cell_hz,
                 direct=amplitudes[2 * path],
-                snr_db=10.0 * log10(len(left) * float(np.sum(np.abs(amplitudes[2 * path]) ** 2)) / noise),
+                mirrored=amplitudes[2 * path + 1],
+                snr_db=10.0 * log10(left.shape[1] * float(np.sum(np.abs(amplitudes[2 * path]) ** 2)) / noise),
             )
             for path, (delay_s, doppler_hz) in enumerate(points)
         ]
 
 
+def _mirrored(direct: list[ComplexArray]) -> ComplexArray:
+    """Each array and its conjugate in turn, shape (2·array, element)."""
+    stacked = np.stack(direct).reshape(len(direct), -1)
+    return np.stack([stacked, stacked.conj()], axis=1).reshape(2 * len(direct), -1)
+
+
 def _centred(series: ComplexArray) -> ComplexArray:
-    centred: ComplexArray = series - series.mean()
+    """Less the mean over symbols, shape (symbol, subcarrier)."""
+    centred: ComplexArray = series - series.mean(axis=0)
     return centred
 
 
