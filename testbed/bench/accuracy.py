@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 from math import hypot
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,6 @@ __all__ = ["BENCHES", "run_bench"]
 
 Progress = Callable[[int, str], None]
 _METHODS = ("reciprocity-mle", "reciprocity-mp")
-_FAMILIES = ("csi-ratio", "path-resolved", "fingerprint", "cooperation", "localization")
 _PAIR_INPUTS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 """What two nodes of one antenna each, that hear each other, can give a user's method."""
 _VALID_GOAL = 0.95
@@ -112,34 +112,23 @@ def _fraction_bias(done: Sequence[setting_c.Trial], method: str) -> BenchRow:
     )
 
 
-def _reference_ra(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
-    from testbed.bench import reference_ra
-
-    return [
-        BenchRow(
-            scenario="r-a",
-            method=row.method,
-            parameters={
-                "snr_db": row.snr_db,
-                "outliers": row.outliers,
-                **({"refused": row.refused} if row.refused else {}),
-            },
-            metric="to_rmse",
-            unit="s",
-            value=row.to_rmse_s,
-            bound=row.bound_s,
-            ratio=row.ratio,
-            trials=row.trials,
-            standard_error=row.standard_error_s,
-        )
-        for row in reference_ra.run(trials=trials, seed=seed, users=_users_methods(_PAIR_INPUTS))
-    ]
-
-
 def _reference(module: str, trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
     """A family's reference scenario of docs/methods, on channel state alone."""
     rows: list[BenchRow] = import_module(f"testbed.bench.reference_{module}").rows(trials, seed)
     return rows
+
+
+def _points(
+    module: str, function: str, trials: int, seed: int, workers: int, progress: Progress, **settings: Any
+) -> list[BenchRow]:
+    """The same where the module splits its work by points, which the processes share."""
+    work = getattr(import_module(f"testbed.bench.{module}"), function)(trials, seed, **settings)
+    done = _spread(_call, work, workers, progress, module.removeprefix("reference_").replace("_", "-"), trials)
+    return [row for rows in done for row in rows]
+
+
+def _call(work: Callable[[], Any]) -> Any:
+    return work()
 
 
 def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
@@ -159,23 +148,49 @@ def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> lis
     ]
 
 
-def _spread(work: Callable[[int], object], seeds: range, workers: int, progress: Progress, name: str) -> list:  # type: ignore[type-arg]
-    """Results of ``work`` for every seed, on ``workers`` processes of one thread each."""
+def _spread(
+    work: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: Progress, name: str, each: int = 1
+) -> list[Any]:
+    """Results of ``work`` for every item, on ``workers`` processes of one thread each; an item counts ``each``."""
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    if workers == 1:
+        return [_told(progress, number * each, name, work(item)) for number, item in enumerate(items, start=1)]
     done = []
     with ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn")) as pool:
-        for result in pool.map(work, seeds, chunksize=1):
+        for result in pool.map(work, items, chunksize=1):
             done.append(result)
-            progress(len(done), name)
+            progress(len(done) * each, name)
     return done
 
 
+def _told(progress: Progress, done: int, name: str, result: Any) -> Any:
+    progress(done, name)
+    return result
+
+
+_MLE_ONLY: dict[str, Any] = {
+    "methods": ("reciprocity-mle",),
+    "snr_db": (0.0, 10.0, 20.0, 30.0),
+    "scenario": "r-a-cells",
+}
+
 BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]]]] = {
-    "r-a": (1000, _reference_ra),
+    "r-a": (400, partial(_points, "reference_ra", "points")),
+    "r-a-cells": (800, partial(_points, "reference_ra", "points", **_MLE_ONLY)),
+    "structured": (400, partial(_points, "reference_structured", "points")),
+    "separate-ports": (400, partial(_points, "reference_structured", "separate_points")),
+    "wide-band": (400, partial(_points, "reference_structured", "wide_points")),
+    "auto": (400, partial(_points, "reference_structured", "auto_points")),
+    "cacc": (400, partial(_points, "reference_cacc", "points")),
+    "csi-ratio": (400, partial(_points, "reference_csi_ratio", "points")),
+    "path-resolved": (400, partial(_points, "reference_path_resolved", "points")),
+    "fingerprint": (400, partial(_points, "reference_fingerprint", "points")),
+    "cooperation": (400, partial(_points, "reference_cooperation", "points")),
+    "aoa": (400, partial(_points, "reference_angle", "points")),
+    "localization": (400, partial(_reference, "localization")),
     **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
     "demo-mover": (100, _demo_mover),
-    **{name: (400, partial(_reference, name.replace("-", "_"))) for name in _FAMILIES},
 }
 """Trials by default, and the bench, by name."""
 

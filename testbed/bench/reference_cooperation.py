@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import pi, sqrt
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,9 @@ from dsp.moment import Moment
 from dsp.synchronization.base import Method, Need, Observation
 from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
 from dsp.synchronization.cooperation_paths import active_echo
-from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.bench.rows import BenchRow, bias_row, rmse_row, share_row, time_row
 
-__all__ = ["Trial", "draw", "observation", "rows", "validity_rows"]
+__all__ = ["Trial", "draw", "observation", "points", "rows", "validity_rows"]
 
 SUBCARRIERS = 256
 SPACING_HZ = 480e3
@@ -94,23 +96,35 @@ def draw(
     )
 
 
+def points(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[partial[list[BenchRow]]]:
+    """One piece of work for each SNR."""
+    return [partial(_point, trials, seed, number, level) for number, level in enumerate(snr_db)]
+
+
 def rows(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[BenchRow]:
     """Figures of association and of correlation for each SNR, both on the same draws."""
+    return [row for point in points(trials, seed, snr_db=snr_db) for row in point()]
+
+
+def _point(trials: int, seed: int, number: int, snr_db: float) -> list[BenchRow]:
+    generator = np.random.default_rng([seed, number])
+    results: dict[str, list[tuple[float, float, float, float]]] = {method.name: [] for method in _METHODS}
+    seconds: dict[str, list[float]] = {method.name: [] for method in _METHODS}
+    for _ in range(trials):
+        trial = draw(generator, snr_db)
+        seen = observation(trial)
+        for method in _METHODS:
+            started = perf_counter()
+            offset = method.estimate(seen)
+            seconds[method.name].append(perf_counter() - started)
+            if offset.valid and offset.to_s is not None and offset.cfo_hz is not None and offset.to_std_s:
+                error_s = offset.to_s - trial.to_s
+                results[method.name].append((error_s, trial.bound_s, offset.to_std_s, offset.cfo_hz - trial.cfo_hz))
     made: list[BenchRow] = []
-    for number, level_db in enumerate(snr_db):
-        generator = np.random.default_rng([seed, number])
-        results: dict[str, list[tuple[float, float, float, float]]] = {}
-        for _ in range(trials):
-            trial = draw(generator, level_db)
-            seen = observation(trial)
-            for method in _METHODS:
-                offset = method.estimate(seen)
-                kept = results.setdefault(method.name, [])
-                if offset.valid and offset.to_s is not None and offset.cfo_hz is not None and offset.to_std_s:
-                    error_s = offset.to_s - trial.to_s
-                    kept.append((error_s, trial.bound_s, offset.to_std_s, offset.cfo_hz - trial.cfo_hz))
-        for name, kept in results.items():
-            made += _figures(name, np.array(kept).reshape(-1, 4), trials, level_db)
+    for name, kept in results.items():
+        made += _figures(name, np.array(kept).reshape(-1, 4), trials, snr_db)
+        made.append(time_row("cooperation", name, seconds[name]))
+        made[-1].parameters = {"snr_db": snr_db}
     return made
 
 
@@ -160,6 +174,7 @@ def _figures(name: str, kept: FloatArray, trials: int, snr_db: float) -> list[Be
     cfo_bound = sqrt(6.0 / ((2.0 * pi * SYMBOL_S) ** 2 * 10.0 ** (snr_db / 10.0) * SUBCARRIERS * SYMBOLS * 255.0))
     made = [
         rmse_row("cooperation", name, "to_rmse", "s", list(errors), bound),
+        bias_row("cooperation", name, "to_bias", "s", list(errors)),
         rmse_row("cooperation", name, "to_rmse_by_own_bound", "1", list(errors / bounds), 1.0),
         rmse_row("cooperation", name, "to_nees_root", "1", list(errors / stated), 1.0),
         rmse_row("cooperation", name, "cfo_rmse", "Hz", list(cfo), cfo_bound),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from math import pi, sqrt
 
 import numpy as np
@@ -12,9 +13,10 @@ from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.synchronization.base import Method, Observation
 from dsp.synchronization.csi_ratio import CsiRatio, CsiRatioFirstOrder
-from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.bench.rows import BenchRow
+from testbed.bench.tally import Tally
 
-__all__ = ["DYNAMIC_DB", "SNR_DB", "draw", "rows"]
+__all__ = ["DYNAMIC_DB", "SNR_DB", "draw", "points", "rows"]
 
 SYMBOLS = 128
 SYMBOL_S = 1e-3
@@ -60,26 +62,25 @@ def draw(
     return Observation(forward=csi, departure=None), doppler_hz, bound_hz
 
 
+def points(trials: int, seed: int) -> list[partial[list[BenchRow]]]:
+    """One piece of work for each level of the moving path and SNR."""
+    return [partial(_point, trials, seed, dynamic_db, snr_db) for dynamic_db in DYNAMIC_DB for snr_db in SNR_DB]
+
+
 def rows(trials: int, seed: int) -> list[BenchRow]:
     """Doppler error of both fits over its bound, and the share of estimates called valid."""
-    table: list[BenchRow] = []
+    return [row for point in points(trials, seed) for row in point()]
+
+
+def _point(trials: int, seed: int, dynamic_db: float, snr_db: float) -> list[BenchRow]:
     methods: tuple[Method, ...] = (CsiRatio(), CsiRatioFirstOrder())
-    for dynamic_db in DYNAMIC_DB:
-        for snr_db in SNR_DB:
-            errors: dict[str, list[float]] = {method.name: [] for method in methods}
-            bound_hz = 0.0
-            generator = np.random.default_rng([seed, int(-dynamic_db), int(snr_db)])
-            for _ in range(trials):
-                observation, doppler_hz, bound_hz = draw(generator, snr_db, dynamic_db)
-                for method in methods:
-                    offset = method.estimate(observation)
-                    if offset.valid:
-                        errors[method.name].append(offset.details["doppler_hz"] - doppler_hz)
-            parameters = {"dynamic_db": dynamic_db, "snr_db": snr_db}
-            for name, found in errors.items():
-                row = rmse_row("csi-ratio", name, "doppler_rmse", "Hz", found, bound_hz)
-                row.parameters = parameters
-                share = share_row("csi-ratio", name, "valid_share", len(found), trials, 0.98)
-                share.parameters = parameters
-                table += [row, share]
-    return table
+    parameters = {"dynamic_db": dynamic_db, "snr_db": snr_db}
+    tallies = {method.name: Tally("csi-ratio", method.name, parameters) for method in methods}
+    generator = np.random.default_rng([seed, int(-dynamic_db), int(snr_db)])
+    for _ in range(trials):
+        observation, doppler_hz, bound_hz = draw(generator, snr_db, dynamic_db)
+        for method in methods:
+            offset = tallies[method.name].run(method, observation)
+            if offset.valid:
+                tallies[method.name].add("doppler", offset.details["doppler_hz"] - doppler_hz, bound_hz)
+    return [row for tally in tallies.values() for row in tally.rows()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from math import pi, sqrt
 
 import numpy as np
@@ -12,9 +14,10 @@ from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.synchronization.base import Method, Observation
 from dsp.synchronization.path_resolved import PathResolved, PathResolvedDictionary
-from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.bench.rows import BenchRow
+from testbed.bench.tally import Tally
 
-__all__ = ["draw", "rows"]
+__all__ = ["draw", "points", "rows"]
 
 SUBCARRIERS = 256
 BAND_HZ = 1.76e9
@@ -68,37 +71,46 @@ def draw(generator: np.random.Generator, snr_db: float) -> tuple[Observation, fl
     return Observation(forward=csi, departure=None), float(delay_s), doppler_hz
 
 
-def rows(trials: int, seed: int) -> list[BenchRow]:
+def points(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[partial[list[BenchRow]]]:
+    """One piece of work for each SNR."""
+    return [partial(_point, trials, seed, level) for level in snr_db]
+
+
+def rows(trials: int, seed: int, *, snr_db: Sequence[float] = SNR_DB) -> list[BenchRow]:
     """Median delay error, Doppler error, outliers and validity by delay and by dictionary."""
-    table: list[BenchRow] = []
+    return [row for point in points(trials, seed, snr_db=snr_db) for row in point()]
+
+
+def _point(trials: int, seed: int, snr_db: float) -> list[BenchRow]:
     spacing_hz = BAND_HZ / SUBCARRIERS
-    for snr_db in SNR_DB:
-        snr = 10.0 ** (snr_db / 10.0)
-        powers = {"moving_snr": snr * 10.0 ** (TARGET_DB / 10.0), "reference_snr": snr}
-        delay_bound_s = moving_delay_std_s(SUBCARRIERS, spacing_hz, PACKETS, **powers)
-        doppler_bound_hz = moving_doppler_std_hz(SUBCARRIERS, PACKETS, PACKET_S, **powers)
-        found: dict[str, list[tuple[float, float]]] = {method.name: [] for method in METHODS}
-        valid = dict.fromkeys(found, 0)
-        generator = np.random.default_rng([seed, int(snr_db)])
-        for _ in range(trials):
-            observation, delay_s, doppler_hz = draw(generator, snr_db)
-            for method in METHODS:
-                offset = method.estimate(observation)
-                valid[method.name] += offset.valid
-                movers = offset.details.get("movers", ()) if offset.valid else ()
-                if movers:
-                    found[method.name].append((movers[0].delay_s - delay_s, movers[0].doppler_hz - doppler_hz))
-        for name, pairs in found.items():
-            errors = np.array(pairs).reshape(-1, 2)
-            usual = np.abs(errors[:, 0]) < _OUTLIER_BOUNDS * delay_bound_s
-            usual &= np.abs(errors[:, 1]) < _OUTLIER_BOUNDS * doppler_bound_hz
-            doppler = rmse_row("path-resolved", name, "doppler_rmse", "Hz", errors[usual, 1].tolist(), doppler_bound_hz)
-            outliers = share_row("path-resolved", name, "outlier_rate", int(np.sum(~usual)), valid[name], 0.02)
-            missed = share_row("path-resolved", name, "missed_rate", valid[name] - len(pairs), valid[name], 0.02)
-            share = share_row("path-resolved", name, "valid_share", valid[name], trials, 0.98)
-            for row in (_median_row(name, errors[:, 0], delay_bound_s), doppler, outliers, missed, share):
-                row.parameters = {"snr_db": snr_db}
-                table.append(row)
+    snr = 10.0 ** (snr_db / 10.0)
+    powers = {"moving_snr": snr * 10.0 ** (TARGET_DB / 10.0), "reference_snr": snr}
+    delay_bound_s = moving_delay_std_s(SUBCARRIERS, spacing_hz, PACKETS, **powers)
+    doppler_bound_hz = moving_doppler_std_hz(SUBCARRIERS, PACKETS, PACKET_S, **powers)
+    tallies = {
+        method.name: Tally(
+            "path-resolved", method.name, {"snr_db": snr_db},
+            outlier=_OUTLIER_BOUNDS, outlier_goal=0.02, keep_outliers=False,
+        )
+        for method in METHODS
+    }  # fmt: skip
+    generator = np.random.default_rng([seed, int(snr_db)])
+    for _ in range(trials):
+        observation, delay_s, doppler_hz = draw(generator, snr_db)
+        for method in METHODS:
+            tally = tallies[method.name]
+            offset = tally.run(method, observation)
+            movers = offset.details.get("movers", ()) if offset.valid else ()
+            if movers:
+                tally.add("delay", movers[0].delay_s - delay_s, delay_bound_s)
+                tally.add("doppler", movers[0].doppler_hz - doppler_hz, doppler_bound_hz)
+            else:
+                tally.missed += offset.valid
+    table: list[BenchRow] = []
+    for name, tally in tallies.items():
+        median = _median_row(name, np.array(tally.errors("delay")), delay_bound_s)
+        median.parameters = {"snr_db": snr_db}
+        table += [median, *tally.rows()]
     return table
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import pi, sqrt
 
 import numpy as np
 
-from dsp.bounds.link import grid_std, product_factor, two_way_to_std_s
+from dsp.bounds.link import grid_std, product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.channel import ChannelState, ComplexArray
 from dsp.moment import Moment
-from dsp.synchronization.base import Method, Observation, Offset
+from dsp.synchronization.base import Method, Need, Observation, Offset
 from dsp.synchronization.registry import METHODS
+from testbed.bench.rows import BenchRow
+from testbed.bench.tally import Tally
 
-__all__ = ["REFERENCE_PS", "SNR_DB", "ReferenceRow", "draw", "run"]
+__all__ = ["REFERENCE_PS", "SNR_DB", "ReferenceRow", "draw", "points", "run"]
 
 SUBCARRIERS = 256
 SYMBOLS = 64
@@ -35,6 +39,7 @@ REFERENCE_PS = {
 """Time offset RMSE of the reference, picoseconds, by method and `SNR_DB`."""
 
 _LOST_S = 0.5 / (SUBCARRIERS * SPACING_HZ)  # a neighbouring lobe of the product stands this far away or more
+_ON_THEIR_OWN = {"reciprocity-structured", "auto"}
 _RATE_HZ = Fraction(SUBCARRIERS * 120_000)
 
 
@@ -133,6 +138,55 @@ def run(
                 errors[name].append((offset.to_s - to_s, found_hz - cfo_hz, offset.to_std_s))
         rows += [_row(level_db, name, np.array(errors[name]), trials) for name in asked if errors[name]]
     return rows
+
+
+def points(
+    trials: int,
+    seed: int,
+    *,
+    snr_db: Sequence[float] = SNR_DB,
+    methods: Sequence[str] | None = None,
+    scenario: str = "r-a",
+) -> list[partial[list[BenchRow]]]:
+    """One piece of work for each SNR; without ``methods`` every one that a reverse link suffices, users' too."""
+    asked = None if methods is None else tuple(methods)
+    return [partial(_point, scenario, trials, [seed, number], level, asked) for number, level in enumerate(snr_db)]
+
+
+def _point(scenario: str, trials: int, seed: list[int], snr_db: float, asked: tuple[str, ...] | None) -> list[BenchRow]:
+    generator = np.random.default_rng(seed)
+    methods = _two_way() if asked is None else {name: METHODS[name] for name in asked}
+    snr = 10.0 ** (snr_db / 10.0)
+    factor = product_factor(snr)
+    cfo_bound_hz = two_way_cfo_std_hz(SUBCARRIERS, SYMBOLS, SYMBOL_S, snr) * factor
+    flat_s = two_way_to_std_s(SUBCARRIERS, SPACING_HZ, SYMBOLS, snr) * factor
+    grid = grid_std(0.5 / (SUBCARRIERS * SPACING_HZ)), grid_std(0.5 / (SYMBOLS * SYMBOL_S))
+    bounds = {name: grid if name == "spectral-cc" else (flat_s, cfo_bound_hz) for name in methods}
+    tallies = {
+        name: Tally(scenario, name, {"snr_db": snr_db}, outlier=_LOST_S / bounds[name][0], outlier_goal=1e-3)
+        for name in methods
+    }
+    for _ in range(trials):
+        observation, to_s, cfo_hz = draw(generator, snr_db)
+        for name, method in methods.items():
+            tally, bound = tallies[name], bounds[name]
+            tally.offset(tally.run(method, observation), (to_s, bound[0]), (cfo_hz, bound[1]))
+    return [row for tally in tallies.values() for row in tally.rows()]
+
+
+def _two_way() -> dict[str, Method]:
+    """Methods that need no more than two antennas that hear each other; those that fit paths have a bench `auto`."""
+    from testbed.methods import usable_with
+
+    inputs = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
+    found = {
+        name: method for name, method in METHODS.items() if method.needs <= inputs and name not in _ON_THEIR_OWN
+    }  # fmt: skip
+    found = {name: method for name, method in found.items() if Need.REVERSE_LINK in method.needs}
+    usable, broken = usable_with(inputs)
+    for line in broken:
+        print(f"isac: {line}", file=sys.stderr)
+    return found | usable
 
 
 def _asked(method: Method, observation: Observation) -> Offset | None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
+from dsp.bounds.link import product_factor, two_way_to_std_s
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
 from dsp.synchronization.auto import chosen, coherence
@@ -27,11 +29,16 @@ from dsp.synchronization.structured import (
     structured_offset,
 )
 from dsp.synchronization.structured_fit import SharedPaths
-from testbed.bench.rows import BenchRow, rmse_row, share_row
+from testbed.bench.rows import BenchRow, bias_row, rmse_row, share_row
+from testbed.bench.tally import Tally
 
-__all__ = ["REFERENCE_A", "WIDE", "Amplitudes", "Numerology", "Trial", "auto_rows", "draw", "rows", "separate_draw"]
+__all__ = [
+    "REFERENCE_A", "WIDE", "Amplitudes", "Numerology", "Trial", "auto_points", "auto_rows", "draw", "points", "rows",
+    "separate_draw", "separate_points", "wide_points",
+]  # fmt: skip
 
 PATHS = 5
+_STRUCTURED = ReciprocityStructured()
 _OUTLIER = 6.0  # bounds: beyond, an error is a wrong alignment or path, not noise
 _CARRIER_HZ = Fraction(28_000_000_000)
 
@@ -154,44 +161,100 @@ def separate_draw(generator: np.random.Generator, snr_db: float) -> Trial:
 _APART_M = 10.0
 
 
+def points(trials: int, seed: int) -> list[partial[list[BenchRow]]]:
+    """Structured least squares where amplitudes are not reciprocal: a piece of work for each kind and SNR."""
+    kinds = [(kind, snr_db) for kind in (Amplitudes.PHASES, Amplitudes.INDEPENDENT) for snr_db in (-10.0, 0.0, 20.0)]
+    return [partial(_point, trials, [seed, number], kind, snr_db) for number, (kind, snr_db) in enumerate(kinds)]
+
+
+def wide_points(trials: int, seed: int) -> list[partial[list[BenchRow]]]:
+    """122.88 MHz: likelihood with reciprocal amplitudes, structured with phases that are not."""
+    return [partial(_wide_point, trials, [seed, 100 + number], snr_db) for number, snr_db in enumerate((0.0, 10.0))]
+
+
+def separate_points(trials: int, seed: int) -> list[partial[list[BenchRow]]]:
+    """Structured least squares where transmit and receive ports stand apart."""
+    return [
+        partial(_separate_point, trials, [seed, 200 + number], snr_db)
+        for number, snr_db in enumerate((0.0, 10.0, 20.0))
+    ]
+
+
+def auto_points(
+    trials: int, seed: int, snr_db: Sequence[float] = (-10.0, 0.0, 10.0, 20.0, 30.0)
+) -> list[partial[list[BenchRow]]]:
+    """`auto` beside the methods it chooses among: a piece of work for each kind and SNR."""
+    return [
+        partial(_auto_point, trials, [seed, 300 + number], kind, level_db)
+        for kind in (Amplitudes.RECIPROCAL, Amplitudes.PHASES)
+        for number, level_db in enumerate(snr_db)
+    ]
+
+
 def rows(trials: int, seed: int) -> list[BenchRow]:
     """Structured least squares where amplitudes are not reciprocal, in a wide band, and with separate ports."""
-    found = []
-    for number, (kind, snr_db) in enumerate(
-        (kind, snr_db) for kind in (Amplitudes.PHASES, Amplitudes.INDEPENDENT) for snr_db in (-10.0, 0.0, 20.0)
-    ):
-        generator = np.random.default_rng([seed, number])
-        drawn = (draw(generator, snr_db, kind) for _ in range(trials))
-        found += _structured_rows("R-A structured", {"amplitudes": str(kind), "snr_db": snr_db}, drawn)
-    for number, snr_db in enumerate((0.0, 10.0)):
-        generator = np.random.default_rng([seed, 100 + number])
-        drawn = (draw(generator, snr_db, Amplitudes.PHASES, WIDE) for _ in range(trials))
-        found += _structured_rows("122.88 MHz structured", {"snr_db": snr_db}, drawn)
-    for number, snr_db in enumerate((0.0, 20.0)):
-        generator = np.random.default_rng([seed, 200 + number])
-        drawn = (separate_draw(generator, snr_db) for _ in range(trials))
-        found += _structured_rows("separate ports", {"snr_db": snr_db}, drawn)
-    return found
+    every = points(trials, seed) + wide_points(trials, seed) + separate_points(trials, seed)
+    return [row for point in every for row in point()]
 
 
 def auto_rows(trials: int, seed: int, snr_db: Sequence[float] = (-10.0, 0.0, 10.0, 20.0, 30.0)) -> list[BenchRow]:
     """`auto` beside the methods it chooses among, on the same draws; its bound is the best of them."""
+    return [row for point in auto_points(trials, seed, snr_db) for row in point()]
+
+
+def _point(trials: int, seed: list[int], kind: Amplitudes, snr_db: float) -> list[BenchRow]:
+    generator = np.random.default_rng(seed)
+    tally = Tally("structured", _STRUCTURED.name, {"amplitudes": str(kind), "snr_db": snr_db}, outlier=_OUTLIER)
+    for _ in range(trials):
+        trial = draw(generator, snr_db, kind)
+        tally.offset(tally.run(_STRUCTURED, trial.observation), (trial.to_s, trial.bound_s))
+    return tally.rows()
+
+
+def _wide_point(trials: int, seed: list[int], snr_db: float) -> list[BenchRow]:
+    generator = np.random.default_rng(seed)
+    snr = 10.0 ** (snr_db / 10.0)
+    flat_s = two_way_to_std_s(WIDE.subcarriers, WIDE.spacing_hz, WIDE.symbols, snr) * product_factor(snr)
+    kinds = ((ReciprocityMLE(), Amplitudes.RECIPROCAL), (_STRUCTURED, Amplitudes.PHASES))
+    made = []
+    for method, kind in kinds:
+        tally = Tally("wide-band", method.name, {"amplitudes": str(kind), "snr_db": snr_db}, outlier=_OUTLIER)
+        for _ in range(trials):
+            trial = draw(generator, snr_db, kind, WIDE)
+            bound_s = trial.bound_s if method is _STRUCTURED else flat_s
+            tally.offset(tally.run(method, trial.observation), (trial.to_s, bound_s))
+        made += tally.rows()
+    return made
+
+
+def _separate_point(trials: int, seed: list[int], snr_db: float) -> list[BenchRow]:
+    generator = np.random.default_rng(seed)
+    tally = Tally("separate-ports", _STRUCTURED.name, {"snr_db": snr_db}, outlier=_OUTLIER)
+    for _ in range(trials):
+        trial = separate_draw(generator, snr_db)
+        tally.offset(tally.run(_STRUCTURED, trial.observation), (trial.to_s, trial.bound_s))
+    return tally.rows()
+
+
+def _auto_point(trials: int, seed: list[int], kind: Amplitudes, snr_db: float) -> list[BenchRow]:
+    generator = np.random.default_rng(seed)
+    errors: dict[str, list[float]] = {}
+    valid: dict[str, int] = {}
+    for _ in range(trials):
+        trial = draw(generator, snr_db, kind)
+        for name, offset in _all(trial.observation).items():
+            if offset is not None and offset.to_s is not None:
+                errors.setdefault(name, []).append(offset.to_s - trial.to_s)
+                valid[name] = valid.get(name, 0) + offset.valid
+    best_s = min(float(np.sqrt(np.mean(np.square(each)))) for name, each in errors.items() if name != "auto")
     found = []
-    for kind in Amplitudes:
-        for number, level_db in enumerate(snr_db):
-            generator = np.random.default_rng([seed, 300 + number])
-            errors: dict[str, list[float]] = {}
-            for _ in range(trials):
-                trial = draw(generator, level_db, kind)
-                for name, offset in _all(trial.observation).items():
-                    if offset is not None and offset.to_s is not None:
-                        errors.setdefault(name, []).append(offset.to_s - trial.to_s)
-            best_s = min(float(np.sqrt(np.mean(np.square(each)))) for name, each in errors.items() if name != "auto")
-            parameters = {"amplitudes": str(kind), "snr_db": level_db}
-            for name, each in errors.items():
-                row = rmse_row("R-A auto", name, "to_rmse", "s", each, best_s)
-                row.parameters = parameters
-                found.append(row)
+    for name, each in errors.items():
+        row = rmse_row("auto", name, "to_rmse", "s", each, best_s)
+        bias = bias_row("auto", name, "to_bias", "s", each)
+        share = share_row("auto", name, "valid_share", valid[name], trials, 0.98)
+        for made in (row, bias, share):
+            made.parameters = {"amplitudes": str(kind), "snr_db": snr_db}
+        found += [row, bias, share]
     return found
 
 
@@ -209,38 +272,6 @@ def _all(observation: Observation) -> dict[str, Offset | None]:
         SpectralCorrelationInterpolated().name: correlation,
         "auto": chosen(structured, found, likelihood, correlation if low else None, coherence(link, likelihood)),
     }
-
-
-def _structured_rows(scenario: str, parameters: dict[str, Any], drawn: Any) -> list[BenchRow]:
-    """RMSE of the results that are valid over the root mean square of their bounds, and how many are good."""
-    method = ReciprocityStructured()
-    errors, bounds, normalised, valid, good = [], [], [], 0, 0
-    trials = 0
-    for trial in drawn:
-        trials += 1
-        offset = method.estimate(trial.observation)
-        if not offset.valid or offset.to_s is None or offset.to_std_s is None:
-            continue
-        valid += 1
-        error_s = offset.to_s - trial.to_s
-        good += abs(error_s) < _OUTLIER * trial.bound_s
-        errors.append(error_s)
-        bounds.append(trial.bound_s)
-        normalised.append((error_s / offset.to_std_s) ** 2)
-    bound_s = float(np.sqrt(np.mean(np.square(bounds)))) if bounds else float("nan")
-    made = [
-        rmse_row(scenario, method.name, "to_rmse", "s", errors, bound_s),
-        share_row(scenario, method.name, "valid", valid, trials, 0.98),
-        share_row(scenario, method.name, "not_outliers", good, valid, 0.99),
-        BenchRow(
-            scenario=scenario, method=method.name, metric="normalised_error_squared", unit="1",
-            value=float(np.mean(normalised)) if normalised else None, bound=1.0, trials=valid,
-            standard_error=float(np.std(normalised) / sqrt(valid)) if valid else None,
-        ),
-    ]  # fmt: skip
-    for row in made:
-        row.parameters = parameters
-    return made
 
 
 def _observed(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import pi, sqrt
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-__all__ = ["BenchRow", "print_rows", "rmse_row", "share_row", "write_rows"]
+__all__ = ["BenchRow", "bias_row", "print_rows", "read_rows", "rmse_row", "share_row", "time_row", "write_rows"]
 
 
+_FILES_ONLY = ("_bias", "_normalised_error_squared", "time_per_estimate")
 _PIPED_WIDTH = 140
 """Characters of a line where no terminal says how many it shows."""
 
@@ -50,6 +51,25 @@ def rmse_row(
     )  # fmt: skip
 
 
+def bias_row(scenario: str, method: str | None, metric: str, unit: str, errors: Sequence[float]) -> BenchRow:
+    """Mean of ``errors``."""
+    array = np.asarray(errors, dtype=float)
+    return BenchRow(
+        scenario=scenario, method=method, metric=metric, unit=unit, value=float(array.mean()) if array.size else None,
+        trials=array.size, standard_error=float(array.std(ddof=1)) / sqrt(array.size) if array.size > 1 else None,
+    )  # fmt: skip
+
+
+def time_row(scenario: str, method: str | None, seconds: Sequence[float]) -> BenchRow:
+    """Median time of an estimate, on the machine and under the load of the moment."""
+    array = np.asarray(seconds, dtype=float)
+    return BenchRow(
+        scenario=scenario, method=method, metric="time_per_estimate", unit="s", value=float(np.median(array)),
+        # a median's standard error is √(π/2) that of a mean
+        trials=array.size, standard_error=sqrt(0.5 * pi / array.size) * float(array.std()),
+    )  # fmt: skip
+
+
 def share_row(scenario: str, method: str | None, metric: str, good: int, trials: int, goal: float) -> BenchRow:
     """Share of trials that were good, beside the goal."""
     share = good / trials if trials else None
@@ -61,7 +81,7 @@ def share_row(scenario: str, method: str | None, metric: str, good: int, trials:
 
 
 def print_rows(rows: Sequence[BenchRow]) -> None:
-    """Table of ``rows`` in the terminal."""
+    """Table of ``rows`` in the terminal; biases, honesty of deviations and times are left to the files."""
     from rich.console import Console
     from rich.table import Table
 
@@ -71,6 +91,8 @@ def print_rows(rows: Sequence[BenchRow]) -> None:
     for name in ("value", "± s.e.", "bound", "ratio", "trials"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
+        if row.metric.endswith(_FILES_ONLY):
+            continue
         table.add_row(
             " ".join([row.scenario, *(f"{key}={value}" for key, value in row.parameters.items())]),
             row.method or "",
@@ -87,3 +109,12 @@ def print_rows(rows: Sequence[BenchRow]) -> None:
 def write_rows(path: Path, rows: Sequence[BenchRow], environment: dict[str, Any]) -> None:
     """JSON of ``rows``, with the environment once."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode({"environment": environment, "rows": rows}), indent=1))
+
+
+def read_rows(path: Path) -> list[BenchRow]:
+    """Rows of a file that `write_rows` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=_File).rows
+
+
+class _File(msgspec.Struct):
+    rows: list[BenchRow]

@@ -24,10 +24,22 @@ def command() -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the first trial.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
 @methods_file_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("bench/accuracy"),
+    show_default=True,
+    help="Folder for a table and a figure of each bench; those of the same name are replaced.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
-def accuracy(names: tuple[str, ...], trials: int | None, seed: int, workers: int, json_file: Path | None) -> None:
+def accuracy(
+    names: tuple[str, ...], trials: int | None, seed: int, workers: int, out: Path, json_file: Path | None
+) -> None:
     """Root mean square errors beside their bounds, with trials and standard errors; all benches if none is named."""
     from testbed.bench.accuracy import BENCHES, run_bench
+    from testbed.bench.catalogue import PAGES, page
+    from testbed.bench.folder import print_verdicts, write_goals, write_page
+    from testbed.bench.pages import judged
     from testbed.bench.rows import print_rows, write_rows
     from testbed.environment import versions
     from testbed.errors import UserError
@@ -36,10 +48,22 @@ def accuracy(names: tuple[str, ...], trials: int | None, seed: int, workers: int
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         raise UserError(f"bench accuracy: no bench is called {unknown[0]!r}: there are {', '.join(BENCHES)}")
-    rows = []
+    if out.exists() and not out.is_dir():
+        raise UserError(f"bench accuracy: --out {out} is a file: name a folder")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise UserError(f"bench accuracy: --json {json_file}: there is no folder {json_file.parent}")
+    rows, verdicts = [], {}
     for name in names or BENCHES:
         with progress_bar(trials or BENCHES[name][0]) as progress:
-            rows += run_bench(name, trials=trials, seed=seed, workers=workers, progress=progress)
+            made = run_bench(name, trials=trials, seed=seed, workers=workers, progress=progress)
+        rows += made
+        verdicts[name] = judged(page(name).goals, made)
+        # after each bench, so that one interrupted later leaves the others' pages
+        out.mkdir(parents=True, exist_ok=True)
+        write_page(out, name, page(name), made, versions())
+        write_goals(out, PAGES)
     print_rows(rows)
+    print_verdicts(verdicts)
+    click.echo(f"all figures, as tables and pictures, in {out}")
     if json_file is not None:
         write_rows(json_file, rows, versions())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -85,8 +86,11 @@ def test_a_file_is_enough_and_is_forgotten_with_the_command(tmp_path, pair, caps
     capsys.readouterr()
     assert isac("scenario", "check", "--methods-file", file, misspelt) == 2
     assert "did you mean phase-slope?" in capsys.readouterr().err
-    assert isac("bench", "accuracy", "r-a", "--trials", "2", "--methods-file", file) == 0
-    assert capsys.readouterr().out.count("phase-slope") == 5
+    found = tmp_path / "found.json"
+    asked = ("--trials", "2", "--methods-file", file, "--out", tmp_path / "bench", "--json", found)
+    assert isac("bench", "accuracy", "r-a", *asked) == 0
+    rows = json.loads(found.read_text())["rows"]
+    assert sum(row["method"] == "phase-slope" and row["metric"] == "to_rmse" for row in rows) == 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""The pages of the benches: titles, captions, panels and the figures asked of each."""
+
+from __future__ import annotations
+
+from testbed.bench.pages import Goal, Page, Panel
+
+__all__ = ["PAGES", "page"]
+
+_FROM_0_DB = {"snr_db": (0.0, 30.0)}
+
+PAGES: dict[str, Page] = {
+    "r-a": Page(
+        "R-A: time offset from both directions of a link",
+        "256 subcarriers of 120 kHz, 64 symbols of 8.92 µs, five paths of complex Gaussian gains scaled to unit power, "
+        "0.1 to 1.5 µs, ±4 kHz; time offset ±100 ns, CFO ±3 kHz (docs/methods/reciprocity.md). Carrier chosen: 28 GHz. "
+        "Bound: that of the matched product, √(CRB·(1 + 1/(2·SNR))); the grid's deviation for `spectral-cc`.",
+        (
+            Panel("to_rmse"),
+            Panel("to_rmse", methods=("reciprocity-mle", "reciprocity-mp"), ratio=True, limit=1.08),
+            Panel("cfo_rmse"),
+        ),
+        (
+            Goal("MLE, SNR ≥ 0 dB", "≤ 1.08 × bound", "to_rmse", "reciprocity-mle", _FROM_0_DB, most=1.08),
+            Goal("matrix pencil, 0 to 30 dB", "≤ 1.25 × bound", "to_rmse", "reciprocity-mp", _FROM_0_DB, most=1.25),
+            Goal(
+                "CC on the grid, 20 dB", "0.144/B ± 5 %", "to_rmse", "spectral-cc", {"snr_db": 20.0},
+                most=1.05, least=0.95,
+            ),
+            Goal(
+                "MP 500 times better than CC on the grid at 20 dB", "≤ 9.38 ps (0.144/B over 500)", "to_rmse",
+                "reciprocity-mp", {"snr_db": 20.0}, of="value", most=0.144 / 30.72e6 / 500, scale=1e12, unit=" ps",
+            ),
+        ),
+    ),
+    "r-a-cells": Page(
+        "R-A: wrong cells of the likelihood's search",
+        "Reference R-A, `reciprocity-mle` alone, 800 draws at each SNR. Lost is an error of half a lobe of the matched "
+        "product, 16.3 ns.",
+        (Panel("to_rmse"), Panel("to_rmse", ratio=True, limit=1.08)),
+        (
+            Goal("no trial lost to a wrong cell", "0 in ≥ 3,000", "outlier_rate", of="value", most=0.0),
+            Goal("MLE, SNR ≥ 0 dB", "≤ 1.08 × bound", "to_rmse", "reciprocity-mle", _FROM_0_DB, most=1.08),
+        ),
+    ),
+    "structured": Page(
+        "Structured least squares: path amplitudes that are not reciprocal",
+        "Reference R-A with the reverse direction's path phases free (phases) or its amplitudes drawn anew "
+        "(independent). Bound: √CRB of the channels drawn, from the Fisher information at the truth.",
+        (Panel("to_rmse"), Panel("to_rmse", ratio=True, limit=1.2)),
+        (
+            Goal("amplitudes not reciprocal, ≥ -10 dB", "≤ 1.2 × √CRB", "to_rmse", most=1.2),
+            Goal("outliers", "< 1 %", "outlier_rate", of="value", most=0.01),
+        ),
+    ),
+    "separate-ports": Page(
+        "Structured least squares: separate ports",
+        "Transmit and receive ports of each node 1 to 10 cm apart, nodes 20 to 60 m apart, line of sight and five "
+        "reflectors at -3 to -12 dB that lengthen the path by 10 m or more and 10 m apart from one another; order "
+        "unknown, line-of-sight geometry given. Layout chosen. Bound: √CRB of the paths drawn, each with its own "
+        "difference between the directions.",
+        (Panel("to_rmse"), Panel("to_rmse", ratio=True, limit=1.3)),
+        (
+            Goal("ports 1 to 10 cm apart, order unknown", "≤ 1.3 × its own √CRB", "to_rmse", most=1.3),
+            Goal("outliers", "< 1 %", "outlier_rate", of="value", most=0.01),
+        ),
+    ),
+    "wide-band": Page(
+        "122.88 MHz: 1024 subcarriers, 64 symbols",
+        "Reference R-A with 1024 subcarriers of 120 kHz: `reciprocity-mle` with reciprocal amplitudes, "
+        "`reciprocity-structured` with path phases free in each direction. Bounds as in R-A and in `structured`.",
+        (Panel("to_rmse"), Panel("to_rmse", ratio=True, limit=1.09)),
+        (
+            Goal(
+                "MLE, 0 dB", "≤ 11.8 ps", "to_rmse", "reciprocity-mle", {"snr_db": 0.0},
+                of="value", most=11.8e-12, scale=1e12, unit=" ps",
+            ),
+            Goal(
+                "structured, 0 dB", "≤ 9.7 ps", "to_rmse", "reciprocity-structured", {"snr_db": 0.0},
+                of="value", most=9.7e-12, scale=1e12, unit=" ps",
+            ),
+            Goal(
+                "either, 10 dB", "≤ 3.0 ps", "to_rmse", None, {"snr_db": 10.0},
+                of="value", most=3.0e-12, scale=1e12, unit=" ps",
+            ),
+        ),
+    ),
+    "auto": Page(
+        "auto: the method that suits, reciprocal or not",
+        "Reference R-A; reciprocal amplitudes, and phases that are not. Bound of every row: the best of the methods "
+        "that `auto` chooses among, on the same draws, invalid results included.",
+        (
+            Panel("to_rmse", title="reciprocal", where={"amplitudes": "reciprocal"}),
+            Panel("to_rmse", title="phases free", where={"amplitudes": "phases"}),
+            Panel("to_rmse", methods=("auto",), ratio=True, limit=1.1),
+        ),
+        (Goal("-10 to 30 dB, reciprocal or not", "≤ 1.1 × best", "to_rmse", "auto", most=1.1),),
+    ),
+    "cacc": Page(
+        "CACC with mirrored MUSIC",
+        "97 subcarriers of 480 kHz, 128 symbols of 0.25 ms, four antennas, line of sight at 50 ns, targets within 10 "
+        "ns and 30 Hz of 150 ns, +310 Hz and of 320 ns, -480 Hz at -10 dB; timing uniform in ±30 ns and a free phase, "
+        "new in every symbol. Chosen: bearings uniform in ±60°, carrier 28 GHz. Bound: docs/methods/cacc.md eq. 3.",
+        (Panel("range_rmse"), Panel("doppler_rmse"), Panel("delay_rmse", ratio=True, limit=1.5)),
+        (
+            Goal("delay", "≤ 1.5 × bound", "delay_rmse", None, {"snr_db": (0.0, 20.0)}, most=1.5),
+            Goal("Doppler", "≤ 1.5 × bound", "doppler_rmse", None, {"snr_db": (0.0, 20.0)}, most=1.5),
+            Goal(
+                "path length at 10 dB", "≤ 5 cm", "range_rmse", None, {"snr_db": 10.0},
+                of="value", most=0.05, scale=100.0, unit=" cm",
+            ),
+            Goal(
+                "Doppler at 10 dB", "≤ 0.3 Hz", "doppler_rmse", None, {"snr_db": 10.0}, of="value", most=0.3, unit=" Hz"
+            ),
+            Goal("sign errors", "none", "sign_error_rate", of="value", most=0.0),
+        ),
+    ),
+    "csi-ratio": Page(
+        "CSI ratio: Doppler of one mover",
+        "Two antennas, 128 symbols of 1 ms, one moving path 20 or 6 dB below the static one, a free phase in every "
+        "symbol, Doppler at least two turns in the slot. Chosen: the paths' phase contrast between the antennas, "
+        "arccos 0.7, which gives the reference's bound. Bound: first order.",
+        (
+            Panel("doppler_rmse", title="-20 dB", where={"dynamic_db": -20.0}),
+            Panel("doppler_rmse", title="-6 dB", where={"dynamic_db": -6.0}),
+            Panel("doppler_rmse", ratio=True),
+        ),
+        (
+            Goal("dynamic -20 dB", "≤ 1.1 × bound", "doppler_rmse", "csi-ratio", {"dynamic_db": -20.0}, most=1.1),
+            Goal(
+                "dynamic -6 dB, exact fit", "≤ 1.3 × bound", "doppler_rmse", "csi-ratio", {"dynamic_db": -6.0}, most=1.3
+            ),
+        ),
+    ),
+    "path-resolved": Page(
+        "Path-resolved: 1.76 GHz, timing and phase new in every packet",
+        "256 subcarriers, 64 packets 0.27 ms apart, line of sight, static reflector at -8 dB, target at -15 dB 2 to "
+        "25 ns later, Doppler 150 to 1500 Hz; timing a random walk of 0.3 ns a packet with 3 ns of jitter. Chosen: "
+        "carrier 60.48 GHz. Bound: target's and line of sight's delay bounds in quadrature.",
+        (Panel("delay_median"), Panel("doppler_rmse")),
+        (
+            Goal(
+                "median delay error at 10 dB", "≤ 3 ps", "delay_median", None, {"snr_db": 10.0},
+                of="value", most=3e-12, scale=1e12, unit=" ps",
+            ),
+            Goal("outliers", "< 2 %", "outlier_rate", of="value", most=0.02),
+        ),
+    ),
+    "fingerprint": Page(
+        "Fingerprint spectrum: time offset against a stored map",
+        "120 kHz, 64 symbols of 0.25 ms, six static paths of 0.1 to 1.5 µs, target at -10 dB, time offset ±100 ns, CFO "
+        "±400 Hz, 0 dB. Chosen: carrier 28 GHz; with line of sight its path comes at 50 ns, 10 dB above the others "
+        "together. Bound: both slots equally noisy.",
+        (
+            Panel("to_rmse", "subcarriers", log_x=True),
+            Panel("to_rmse", "subcarriers", ratio=True, limit=1.2, log_x=True),
+            Panel("cfo_rmse", "subcarriers", log_x=True),
+        ),
+        (
+            Goal("with line of sight", "≤ 1.2 × bound", "to_rmse", None, {"line_of_sight": True}, most=1.2),
+            Goal("without", "≤ 1.2 × bound", "to_rmse", None, {"line_of_sight": False}, most=1.2),
+        ),
+    ),
+    "cooperation": Page(
+        "Cooperation: the node's own echo locates the scatterers",
+        "256 subcarriers of 480 kHz, 16 symbols of 0.1 ms, four antennas, nodes 60 m apart, six scatterers of equal "
+        "echo in 100 by 100 m, resolved in echo and link; 5.8 GHz. The whole layout is chosen. Bound: methods 3.5.",
+        (Panel("to_rmse"), Panel("to_rmse_by_own_bound", ratio=True, limit=1.3), Panel("cfo_rmse")),
+        (Goal("time offset", "≤ 1.3 × bound", "to_rmse", "cooperation", most=1.3),),
+    ),
+    "aoa": Page(
+        "Angle of arrival at two antennas, chains calibrated at broadside",
+        "A mover within ±45° of broadside alone in its cell, found by CFAR in 64 subcarriers and 32 symbols; chains of "
+        "unknown phase and ±1 dB gain, calibrated with a wave from broadside at 60 dB. All chosen. Bound: "
+        "1/(π·cos θ·√ρ), ρ the cell's SNR at one antenna.",
+        (
+            Panel("angle_rmse", "cell_snr_db"),
+            Panel("angle_rmse", "cell_snr_db", methods=("music calibrated",), ratio=True, limit=1.2),
+        ),
+        (Goal("10 to 40 dB, calibrated", "≤ 1.2 × bound", "angle_rmse", "music calibrated", most=1.2),),
+    ),
+    "localization": Page(
+        "What residual clock errors do to positions",
+        "Four nodes on a circle of 100 m, all 16 delays with 20 ps, targets uniform over a disc of 30 m (chosen). "
+        "Centralised: all delays at once, pairs' offsets free; decentralised: each node alone, averaged; monostatic: "
+        "own echoes. The bound column has the reference's figures (methods 4).",
+        (Panel("position_rmse", "offset_ps"),),
+        (
+            Goal(
+                "decentralised, five targets, offsets from the same frame", "≥ 96 % of synchronous",
+                "share_of_synchronous_performance", "decentralised", {"offsets_from": "same frame"},
+                of="value", least=0.96, scale=100.0, unit=" %",
+            ),
+            Goal(
+                "centralised", "loses < 2 % for TO ≤ 1 ns", "share_of_synchronous_performance", "centralised",
+                of="value", least=0.98, scale=100.0, unit=" %",
+            ),
+        ),
+    ),
+}  # fmt: skip
+
+
+def page(name: str) -> Page:
+    """The page of the bench called ``name``; a plain one if it has none."""
+    return PAGES.get(name) or Page(name, "")
