@@ -16,10 +16,12 @@ from scipy import fft
 
 from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.base import Offset
-from dsp.synchronization.matched_product import Residual, TwoWayLink
+from dsp.synchronization.matched_product import NO_COMMON_CHANNEL, Residual, TwoWayLink, rises
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
-__all__ = ["NonReciprocal", "judged", "non_reciprocal_paths"]
+__all__ = ["NOT_RECIPROCAL", "NonReciprocal", "judged", "non_reciprocal_paths"]
+
+NOT_RECIPROCAL = "the two directions do not see the same channel: paths not reciprocal or moved between the slots"
 
 _FALSE_ALARM = 0.01  # per link; a path found in noise costs a little deviation, not the estimate
 _LARGEST_COUNT = 6
@@ -54,6 +56,16 @@ class NonReciprocal:
     exhausted: bool
     """More paths than can be fitted."""
 
+    @property
+    def power(self) -> float:
+        """Of the paths, of the channel's."""
+        return float(np.sum(np.abs(self.amplitudes) ** 2))
+
+    @property
+    def reciprocal(self) -> bool:
+        """Whether the directions see one channel, but for weak paths that the fit takes in."""
+        return not self.exhausted and self.power <= _LARGEST_POWER
+
 
 def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: bool = False) -> Offset:
     """Offset with its reciprocity tested: deviations widened, or invalid with the reason.
@@ -63,16 +75,13 @@ def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: boo
     """
     if not offset.valid or offset.to_s is None or offset.to_std_s is None or offset.cfo_std_hz is None:
         return offset
+    if not rises(link, residual):
+        return replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
     seen = non_reciprocal_paths(link, residual)
-    power = float(np.sum(np.abs(seen.amplitudes) ** 2))
+    power = seen.power
     details = offset.details | {"non_reciprocal_paths": len(seen.delays_s), "non_reciprocal_power": power}
-    if seen.exhausted or power > _LARGEST_POWER:
-        return replace(
-            offset,
-            valid=False,
-            reason="the two directions do not see the same channel: paths not reciprocal or moved between the slots",
-            details=details,
-        )
+    if not seen.reciprocal:
+        return replace(offset, valid=False, reason=NOT_RECIPROCAL, details=details)
     reasons = []
     growth = np.sqrt(seen.noise_ratio) if seen.noise_ratio > _NOISE_TOLERANCE else 1.0
     if growth > 1.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -12,13 +12,25 @@ from scipy import fft
 from dsp.bounds.link import two_way_bound
 from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.base import Need, Observation, Offset, require
-from dsp.synchronization.matched_product import Residual, TwoWayLink, two_way_link, two_way_offset
+from dsp.synchronization.matched_product import (
+    NO_COMMON_CHANNEL,
+    Residual,
+    TwoWayLink,
+    rises,
+    two_way_link,
+    two_way_offset,
+)
+from dsp.synchronization.reciprocity import likelihood_residual
+from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, non_reciprocal_paths
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
 __all__ = ["SpectralCorrelation", "SpectralCorrelationInterpolated"]
 
 _NEEDS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 _PADDING = 4
+_PEAK_SIGMAS = 5.8
+"""Largest of 16,000 normal deviations in a thousand."""
+_ENOUGH_ROWS = 8
 _FLOOR_BANDS = 0.0028
 """Self-noise of the interpolated correlation as a part of 1/B: magnitudes are not band-limited, and the parabola is
 not their peak; measured over dense multipath (reference R-A, 20 and 30 dB)."""
@@ -42,7 +54,8 @@ class SpectralCorrelation:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        return two_way_offset(link, _on_grid(link), observation)
+        residual, stands_out = _on_grid(link)
+        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,35 @@ class SpectralCorrelationInterpolated:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        return two_way_offset(link, _interpolated(link), observation)
+        residual, stands_out = _interpolated(link)
+        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
+
+
+def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bool) -> Offset:
+    """Offset with its assumptions tested: a peak above the noise, and directions that see the same channel.
+
+    The test of reciprocity is that of the likelihood method, at its own offsets; where the matched product does not
+    rise above the noise there is none.
+    """
+    if not offset.valid or offset.to_std_s is None:
+        return offset
+    if not stands_out:
+        return replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
+    likely = likelihood_residual(link)
+    if not rises(link, likely):
+        return offset
+    seen = non_reciprocal_paths(link, likely)
+    if not seen.reciprocal:
+        return replace(offset, valid=False, reason=NOT_RECIPROCAL)
+    if not len(seen.delays_s):
+        return offset
+    apart_s = residual.to_s - likely.to_s - seen.to_correction_s
+    joint_s = likely.to_std_s * seen.deviation_factor
+    return replace(
+        offset,
+        to_std_s=float(np.hypot(np.hypot(offset.to_std_s, joint_s), apart_s)),
+        reason="a path changed between the slots: deviations widened",
+    )
 
 
 @dataclass(frozen=True)
@@ -72,10 +113,11 @@ class _Correlation:
     doppler_step_hz: float
 
 
-def _on_grid(link: TwoWayLink) -> Residual:
+def _on_grid(link: TwoWayLink) -> tuple[Residual, bool]:
+    """Residual, and whether the peak stands out of the noise."""
     correlation = _correlation(link, padding=1)
-    row, column = np.unravel_index(int(np.argmax(correlation.values)), correlation.values.shape)
-    return _residual(
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(correlation.values)), correlation.values.shape))
+    residual = _residual(
         link,
         correlation,
         float(row),
@@ -83,9 +125,24 @@ def _on_grid(link: TwoWayLink) -> Residual:
         to_std_s=correlation.delay_step_s / sqrt(12.0),
         cfo_std_hz=correlation.doppler_step_hz / sqrt(12.0),
     )
+    return residual, _stands_out(link, residual, correlation, row, column, padding=1)
 
 
-def _interpolated(link: TwoWayLink) -> Residual:
+def _stands_out(
+    link: TwoWayLink, residual: Residual, correlation: _Correlation, row: int, column: int, *, padding: int
+) -> bool:
+    """Whether the peak stands out of the same delay's other Doppler cells, where noise is alike.
+
+    Over delay it is not: the resampling to common frequencies takes some delays' noise away, in both directions.
+    """
+    over_doppler = np.roll(correlation.values[:, column], -row)
+    others = over_doppler[2 * padding : len(over_doppler) - 2 * padding + 1 : padding]
+    if len(others) < _ENOUGH_ROWS:
+        return rises(link, residual)
+    return bool(over_doppler[0] - others.mean() > _PEAK_SIGMAS * others.std())
+
+
+def _interpolated(link: TwoWayLink) -> tuple[Residual, bool]:
     correlation = _correlation(link, padding=_PADDING)
     values = correlation.values
     row, column = (int(index) for index in np.unravel_index(int(np.argmax(values)), values.shape))
@@ -93,7 +150,7 @@ def _interpolated(link: TwoWayLink) -> Residual:
     over_rows = values[[(row - 1) % rows, row, (row + 1) % rows], column]
     over_columns = values[row, [(column - 1) % columns, column, (column + 1) % columns]]
     to_std_s, cfo_std_hz = _deviation(link, correlation)
-    return _residual(
+    residual = _residual(
         link,
         correlation,
         row + _parabola_peak(over_rows),
@@ -101,6 +158,7 @@ def _interpolated(link: TwoWayLink) -> Residual:
         to_std_s=to_std_s,
         cfo_std_hz=cfo_std_hz,
     )
+    return residual, _stands_out(link, residual, correlation, row, column, padding=_PADDING)
 
 
 def _residual(

@@ -6,8 +6,8 @@ grace below threshold, for each of the fifteen; methods that give no clock offse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import hypot, sqrt
 
@@ -15,19 +15,36 @@ import numpy as np
 
 from dsp.bounds.link import grid_std
 from dsp.synchronization.base import Offset
-from dsp.synchronization.registry import method
+from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
+from dsp.synchronization.fingerprint import FingerprintMethod
+from dsp.synchronization.registry import METHODS
 from testbed.bench import contract_links as links
 from testbed.bench.contract_scenes import Link
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 
-__all__ = ["MEMBERS", "SNR_DB", "Member", "Quantity", "Trials", "estimated", "quantities", "study"]
+__all__ = [
+    "BELOW_DB",
+    "MEMBERS",
+    "SNR_DB",
+    "Member",
+    "Quantity",
+    "Trials",
+    "estimated",
+    "first_harmonic",
+    "quantities",
+    "rows",
+    "study",
+]
 
 SNR_DB = (0.0, 10.0, 20.0, 30.0)
-BELOW_DB = -35.0
+BELOW_DB = (-10.0, -15.0, -20.0, -25.0, -35.0)
 WRONG = 5.0
 """Stated deviations beyond which an estimate called valid is wrong."""
 
 Draw = Callable[..., Link]
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+_METHODS = {one.name: one for one in (FingerprintMethod(), Cooperation(), CooperationCorrelation())} | METHODS
 
 
 @dataclass(frozen=True)
@@ -56,13 +73,13 @@ class Member:
     """Largest ratio of each quantity's root mean square error to its bound."""
     floor_bands: float = 0.0
     """What the method leaves of the time offset whatever the SNR, as a part of 1/B: added to the bound."""
-    offset: bool = True
-    """Whether it gives clock offsets."""
+    from_db: float = 0.0
+    """SNR from which it must not call a link of intact assumptions invalid."""
 
 
 def _two_way(name: str, goal: float, **more: float) -> Member:
     draw = partial(links.two_way, bound=links.PATHS_BOUND) if name == "reciprocity-structured" else links.two_way
-    return Member(name, draw, {"to_s": goal, "cfo_hz": goal}, **more)
+    return Member(name, draw, {"to_s": goal, "cfo_hz": min(goal, 1.3)}, **more)
 
 
 _PATH_RESOLVED = {"to_s": 1.3, "cfo_hz": 1.3, "delay_s": 1.5, "doppler_hz": 1.3}
@@ -70,20 +87,25 @@ MEMBERS: dict[str, Member] = {
     member.name: member
     for member in (
         _two_way("reciprocity-mle", 1.1),
-        _two_way("reciprocity-mp", 1.3),
+        # one pole does not weigh the envelope: the fringes of few strong paths cost it more than those of reference R-A
+        _two_way("reciprocity-mp", 1.5),
         _two_way("reciprocity-structured", 1.2),
         _two_way("spectral-cc", 1.2),
         _two_way("spectral-cc-interpolated", 1.3, floor_bands=0.0028),
         _two_way("auto", 1.1),
-        Member("cacc", links.moving_beside_direct, {"delay_s": 1.5, "doppler_hz": 1.5}, offset=False),
-        Member("csi-ratio", links.quotient, {"doppler_hz": 1.2}, offset=False),
-        Member("csi-ratio-first-order", links.quotient, {"doppler_hz": 1.2}, offset=False),
+        Member("cacc", links.moving_beside_direct, {"delay_s": 1.5, "doppler_hz": 1.5}),
+        # a mover at -20 dB stands out of the noise from here on
+        Member("csi-ratio", links.quotient, {"doppler_hz": 1.2}, from_db=20.0),
+        Member("csi-ratio-first-order", links.quotient, {"doppler_hz": 1.2}, from_db=20.0),
         *(
             Member(f"path-resolved{kind}", links.static_reference, _PATH_RESOLVED)
             for kind in ("", "-angle", "-dictionary")
         ),
         Member("fingerprint", links.fingerprinted, {"to_s": 1.2, "cfo_hz": 1.2}),
-        *(Member(f"cooperation{kind}", links.cooperating, {"to_s": 1.3, "cfo_hz": 1.2}) for kind in ("", "-correlation")),
+        *(
+            Member(f"cooperation{kind}", links.cooperating, {"to_s": 1.3, "cfo_hz": 1.2})
+            for kind in ("", "-correlation")
+        ),
     )
 }
 
@@ -91,7 +113,7 @@ MEMBERS: dict[str, Member] = {
 def estimated(member: Member, link: Link) -> Offset:
     """What the method says of a link; an input that it cannot use makes the offset invalid, as in the pipeline."""
     try:
-        return method(member.name).estimate(link.observation)
+        return _METHODS[member.name].estimate(link.observation)
     except ValueError as error:
         return Offset(None, None, epoch=link.observation.forward.reference, valid=False, reason=str(error))
 
@@ -138,11 +160,11 @@ class Trials:
     valid: int
     wrong: int
     """Valid, with a quantity beyond five stated deviations of the truth."""
-    fractions: np.ndarray[tuple[int], np.dtype[np.float64]]
+    fractions: Array
     """Of the valid trials, shape (trial,)."""
-    by_bound: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]
+    by_bound: dict[str, Array]
     """Errors over the bound, by quantity, shape (trial,)."""
-    by_std: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]
+    by_std: dict[str, Array]
     """Errors over the stated deviation."""
 
 
@@ -169,3 +191,53 @@ def study(member: Member, snr_db: float, trials: int, seed: int, draw: Draw | No
             by_std.setdefault(each.name, []).append(each.error / each.std)
     arrays = [{name: np.array(values) for name, values in kept.items()} for kept in (by_bound, by_std)]
     return Trials(snr_db, trials, valid, wrong, np.array(fractions), *arrays)
+
+
+def first_harmonic(fractions: Array, errors: Array) -> tuple[float, float]:
+    """Amplitude of the errors' first harmonic over the fraction, and the deviation of each of its two parts."""
+    turns = np.stack([np.cos(2.0 * np.pi * fractions), np.sin(2.0 * np.pi * fractions)], axis=1)
+    parts, *_ = np.linalg.lstsq(turns, errors, rcond=None)
+    deviation = np.std(errors - turns @ parts) * sqrt(2.0 / errors.size)
+    return float(np.hypot(*parts)), float(deviation)
+
+
+def rows(trials: int, seed: int) -> list[BenchRow]:
+    """Every method's ratios to its bound, honesty, bias over the fraction of a sample, and grace below threshold."""
+    made: list[BenchRow] = []
+    for member in MEMBERS.values():
+        each = [study(member, snr_db, trials, seed) for snr_db in SNR_DB]
+        for one in each:
+            made += _figures(member, one)
+        for key in member.goals:
+            kept = [one for one in each if key in one.by_std]
+            if kept:
+                fractions = np.concatenate([one.fractions for one in kept])
+                errors = np.concatenate([one.by_std[key] for one in kept])
+                amplitude, deviation = first_harmonic(fractions, errors)
+                made.append(
+                    BenchRow(
+                        scenario="contract", method=member.name, parameters={"quantity": key},
+                        metric="bias_over_fraction", unit="1", value=amplitude, bound=0.1, ratio=amplitude / 0.1,
+                        trials=errors.size, standard_error=deviation,
+                    )
+                )  # fmt: skip
+        for snr_db in BELOW_DB:
+            one = study(member, snr_db, trials, seed)
+            for metric, count in (("silent_wrong_rate", one.wrong), ("valid_share", one.valid)):
+                row = share_row("contract", member.name, metric, count, one.trials, 0.01)
+                row.parameters = {"snr_db": snr_db}
+                made.append(row)
+    return made
+
+
+def _figures(member: Member, seen: Trials) -> list[BenchRow]:
+    name = member.name
+    made = [share_row("contract", name, "valid_share", seen.valid, seen.trials, 0.98)]
+    made.append(share_row("contract", name, "silent_wrong_rate", seen.wrong, seen.trials, 0.01))
+    for key, goal in member.goals.items():
+        for metric, kept, bound in (("rmse_by_bound", seen.by_bound, goal), ("nees_root", seen.by_std, 1.0)):
+            row = rmse_row("contract", name, f"{key.split('_')[0]}_{metric}", "1", list(kept.get(key, [])), bound)
+            made.append(row)
+    for row in made:
+        row.parameters = {"snr_db": seen.snr_db}
+    return made

@@ -52,6 +52,8 @@ FREE_BOUND, PATHS_BOUND = "free channel", "paths"
 SLOW_HZ, FAST_HZ = 250.0, 1500.0
 """Magnitudes of a mover's Doppler: two cells of the slot, and three quarters of what its symbols tell apart."""
 
+GRID, NARROW = Grid(), Grid(subcarriers=16)
+
 Change = Callable[[np.random.Generator, list[Path]], list[Path]]
 """What the second of two slots sees in place of the paths of the first."""
 
@@ -74,14 +76,17 @@ def mover_of(
     """Path 60 to 400 ns behind the line of sight, of either sign of Doppler."""
     sign = float(generator.choice([-1.0, 1.0]))
     delay_s = line.delay_s + generator.uniform(60e-9, 400e-9)
-    return Path(turned(generator, level_db), delay_s, sign * generator.uniform(*doppler_hz), generator.uniform(-0.9, 0.9))
+    return Path(
+        turned(generator, level_db), delay_s, sign * generator.uniform(*doppler_hz), generator.uniform(-0.9, 0.9)
+    )
 
 
 def two_way(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = GRID,
     bound: str = FREE_BOUND,
     change: Change | None = None,
     mover: Callable[[np.random.Generator, Path], Path] | None = None,
@@ -90,7 +95,7 @@ def two_way(
     **observed: Any,
 ) -> Link:
     """Both directions of a link of resolved static paths, 12 ms apart; ``change`` makes what the reverse one sees."""
-    clocks = two_clocks(generator)
+    clocks = two_clocks(generator) if clocks is None else clocks
     paths = direct_and_echoes(generator, grid, 3) if paths is None else paths
     paths = paths + ([mover(generator, paths[0])] if mover is not None else [])
     back = paths if change is None else change(generator, paths)
@@ -116,7 +121,8 @@ def fingerprinted(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = GRID,
     change: Change | None = None,
     line_of_sight: bool = True,
     mover_db: float = -10.0,
@@ -127,20 +133,19 @@ def fingerprinted(
     Five echoes; without ``line_of_sight`` nothing but them. ``change`` makes the later slot's static paths of the
     earlier one's.
     """
-    before, after = two_clocks(generator), two_clocks(generator)
+    after = two_clocks(generator) if clocks is None else clocks
+    before = _otherwise(generator, after[0]), _otherwise(generator, after[1])
     paths = direct_and_echoes(generator, grid, 5)
     paths = paths if line_of_sight else paths[1:]
     earlier, left, _ = heard(
         generator, before, [*paths, mover_of(generator, paths[0], mover_db)], grid=grid, snr_db=snr_db
     )
     first = Link(Observation(earlier, left), *before, grid)
-    fingerprint = take_fingerprint(earlier, left, transmitter="m")
+    fingerprint = take_fingerprint(earlier, left, transmitter=before[1].name)
     fingerprint = replace(fingerprint, to_s=first.offset_s(fingerprint.epoch))
     later = paths if change is None else change(generator, paths)
     mover = mover_of(generator, paths[0], mover_db)
-    csi, departure, _ = heard(
-        generator, after, [*later, mover], grid=grid, snr_db=snr_db, cfo_missed_hz=cfo_missed_hz
-    )
+    csi, departure, _ = heard(generator, after, [*later, mover], grid=grid, snr_db=snr_db, cfo_missed_hz=cfo_missed_hz)
     channel = _static_channel(grid, later)
     power = float(np.mean(np.abs(channel) ** 2))
     variance = np.full(grid.subcarriers, (earlier.noise[0] + csi.noise[0]) / grid.symbols)
@@ -152,11 +157,17 @@ def fingerprinted(
     return Link(observation, *after, grid, bounds=bounds, fraction=_fraction(csi, after, later[0]))
 
 
+def _otherwise(generator: np.random.Generator, clock: Clock) -> Clock:
+    """The same oscillator at another time: up to a fifth of a part in a million off, and its reading anywhere."""
+    return Clock(clock.name, clock.delta + generator.uniform(-0.2e-6, 0.2e-6), generator.uniform(0.0, 0.01))
+
+
 def static_reference(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = GRID,
     paths: list[Path] | None = None,
     mover: Callable[[np.random.Generator, Path], Path] | None = None,
     stated_delay_s: float | None = None,
@@ -167,7 +178,7 @@ def static_reference(
 
     ``stated_delay_s`` is what the survey says of the line of sight, if not the truth.
     """
-    clocks = two_clocks(generator)
+    clocks = two_clocks(generator) if clocks is None else clocks
     paths = direct_and_echoes(generator, grid, 1, cells=(2.5, 5.0)) if paths is None else paths
     line = paths[0]
     moving = mover_of(generator, line, -12.0) if mover is None else mover(generator, line)
@@ -202,14 +213,15 @@ def quotient(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(subcarriers=16),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = NARROW,
     level_db: float = -20.0,
     doppler_hz: tuple[float, float] = (SLOW_HZ, FAST_HZ),
     blind: bool = False,
     others: Sequence[tuple[float, tuple[float, float]]] = (),
 ) -> Link:
     """Line of sight and one mover on two antennas, every symbol with a phase of its own; ``others`` move besides."""
-    clocks = two_clocks(generator)
+    clocks = two_clocks(generator) if clocks is None else clocks
     line = replace(direct_and_echoes(generator, grid, 0)[0], sine=0.0)
     # a contrast of the antennas' phases from a tenth to nine tenths of a half turn, of either sign; none if blind
     sine = 0.0 if blind else float(generator.choice([-1.0, 1.0]) * generator.uniform(0.2, 0.8))
@@ -236,16 +248,19 @@ def moving_beside_direct(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = GRID,
     paths: list[Path] | None = None,
     level_db: float = -12.0,
     doppler_hz: tuple[float, float] = (SLOW_HZ, FAST_HZ),
 ) -> Link:
     """Line of sight, a weak echo and one mover on four antennas, every symbol with a phase of its own."""
-    clocks = two_clocks(generator)
+    clocks = two_clocks(generator) if clocks is None else clocks
     if paths is None:
         paths = direct_and_echoes(generator, grid, 1)
-        paths[1] = replace(paths[1], gain=paths[1].gain / abs(paths[1].gain) * 10.0 ** (generator.uniform(-20, -13) / 20))
+        paths[1] = replace(
+            paths[1], gain=paths[1].gain / abs(paths[1].gain) * 10.0 ** (generator.uniform(-20, -13) / 20)
+        )
     line = paths[0]
     moving = mover_of(generator, line, level_db, doppler_hz=doppler_hz)
     csi, departure, _ = heard(
@@ -295,7 +310,8 @@ def cooperating(
     generator: np.random.Generator,
     snr_db: float,
     *,
-    grid: Grid = Grid(),
+    clocks: tuple[Clock, Clock] | None = None,
+    grid: Grid = GRID,
     scatterers: int = 6,
     unheard: int = 0,
     displaced_m: float = 0.0,
@@ -309,8 +325,8 @@ def cooperating(
     ``unheard`` scatterers are missing on the link, which sees all others ``displaced_m`` from where the echo did; with
     ``moving`` each path of the link has a Doppler of its own. ``slow_mover_db`` adds an unresolved mover.
     """
-    clocks = two_clocks(generator)
-    plan = _plan(generator, grid, scatterers)
+    clocks = two_clocks(generator) if clocks is None else clocks
+    plan = _plan(generator, grid, scatterers, (clocks[0].name, clocks[1].name))
     echo_paths = [
         Path(turned(generator), 2.0 * float(leg) / SPEED_OF_LIGHT_MPS, 0.0, float(sine))
         for leg, sine in zip(plan.legs_m(plan.places, plan.receiver), plan.sines, strict=True)
@@ -327,10 +343,8 @@ def cooperating(
         level_db = slow_mover_db + 10.0 * np.log10(len(paths))
         paths.append(mover_of(generator, paths[0], level_db, doppler_hz=(1.0, 60.0)))
     csi, departure, _ = heard(generator, clocks, paths, grid=grid, snr_db=snr_db, cfo_missed_hz=cfo_missed_hz)
-    echo = active_echo(
-        echo_csi, echo_departure, spacing_m=0.5 * SPEED_OF_LIGHT_MPS / CARRIER_HZ, least_delay_s=20e-9
-    )
-    stations = {"n": plan.receiver, "m": plan.transmitter}
+    echo = active_echo(echo_csi, echo_departure, spacing_m=0.5 * SPEED_OF_LIGHT_MPS / CARRIER_HZ, least_delay_s=20e-9)
+    stations = {station.name: station for station in (plan.receiver, plan.transmitter)}
     observation = Observation(csi, departure, extras={Need.ACTIVE_ECHO: echo, Need.KNOWN_POSITIONS: stations})
     bounds = {
         "to_s": _cooperation_bound(plan, grid, echo_csi, csi),
@@ -339,10 +353,10 @@ def cooperating(
     return Link(observation, *clocks, grid, bounds=bounds, fraction=_fraction(csi, clocks, paths[0]))
 
 
-def _plan(generator: np.random.Generator, grid: Grid, scatterers: int) -> _Plan:
+def _plan(generator: np.random.Generator, grid: Grid, scatterers: int, names: tuple[str, str]) -> _Plan:
     """Nodes 60 m apart; paths two resolution cells apart in echo and link, none near a node or along the array."""
-    receiver = Station("n", np.zeros(2), float(generator.uniform(-pi, pi)))
-    transmitter = Station("m", np.array([60.0, 0.0]), 0.0)
+    receiver = Station(names[0], np.zeros(2), float(generator.uniform(-pi, pi)))
+    transmitter = Station(names[1], np.array([60.0, 0.0]), 0.0)
     cell_s = 2.0 / grid.band_hz
     while True:
         plan = _Plan(receiver, transmitter, np.zeros((0, 2)))

@@ -8,7 +8,7 @@ so that the suite (`testbed.bench.contract`) and the study of assumptions (`test
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import pi
 
@@ -25,7 +25,7 @@ CARRIER_HZ = 5.8e9
 ANTENNAS = 4
 FORWARD_S, REVERSE_S = 0.02, 0.032
 """True times at which the two slots leave."""
-_ACQUIRED_S, _ACQUIRED_HZ = 30e-9, 5.0
+_ACQUIRED_S, _ACQUIRED_HZ = 30e-9, 100.0
 """What the coarse stage leaves of the offsets, at most."""
 
 
