@@ -165,6 +165,9 @@ def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> 
         return "no signal above the noise"
     noise_power = float(np.mean(2.0 * noise * level + noise**2))
     echoes = 0.5 * max(float(np.var(per_subcarrier)) - noise_power / len(power), 0.0) / level**2
+    # the deviation of that ripple by noise alone
+    if np.sqrt(2.0 / per_subcarrier.size) * noise_power / len(power) / level**2 > _LARGEST_ECHO:
+        return "the line of sight is too weak to show that it dominates"
     if echoes > _LARGEST_ECHO:
         return "no line of sight that dominates: the channel is not flat over the band"
     moving = float(np.mean((power - power.mean(axis=0)) ** 2)) - noise_power

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -272,7 +273,7 @@ def _pole_angle(runs: list[ComplexArray]) -> float:
     return float(np.angle(np.vdot(vector[:-1], vector[1:])))
 
 
-def _dominant(gram: ComplexArray) -> tuple[float, ComplexArray]:
+def _dominant(gram: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     """Greatest eigenvalue of a Hermitian matrix, and its eigenvector."""
     scale = max(float(np.trace(gram).real), 1e-300)
     if len(gram) < 12:

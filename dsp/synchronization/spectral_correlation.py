@@ -31,6 +31,7 @@ _PADDING = 4
 _PEAK_SIGMAS = 5.8
 """Largest of 16,000 normal deviations in a thousand."""
 _ENOUGH_ROWS = 8
+_DISAGREEMENT = 5.0  # deviations
 _FLOOR_BANDS = 0.0028
 """Self-noise of the interpolated correlation as a part of 1/B: magnitudes are not band-limited, and the parabola is
 not their peak; measured over dense multipath (reference R-A, 20 and 30 dB)."""
@@ -82,16 +83,20 @@ class SpectralCorrelationInterpolated:
 def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bool) -> Offset:
     """Offset with its assumptions tested: a peak above the noise, and directions that see the same channel.
 
-    The test of reciprocity is that of the likelihood method, at its own offsets; where the matched product does not
-    rise above the noise there is none.
+    The test of reciprocity is that of the likelihood method, at its own offsets. Where the matched product does not
+    rise above the noise there is none, and the peak has to stand out by itself.
     """
     if not offset.valid or offset.to_std_s is None:
         return offset
-    if not stands_out:
-        return replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
     likely = likelihood_residual(link)
     if not rises(link, likely):
-        return offset
+        return offset if stands_out else replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
+    apart = (
+        (residual.to_s - likely.to_s) / np.hypot(residual.to_std_s, likely.to_std_s),
+        (residual.cfo_hz - likely.cfo_hz) / np.hypot(residual.cfo_std_hz, likely.cfo_std_hz),
+    )
+    if np.max(np.abs(apart)) > _DISAGREEMENT:
+        return replace(offset, valid=False, reason="correlation and matched product peak in different places")
     seen = non_reciprocal_paths(link, likely)
     if not seen.reciprocal:
         return replace(offset, valid=False, reason=NOT_RECIPROCAL)
@@ -139,7 +144,8 @@ def _stands_out(
     others = over_doppler[2 * padding : len(over_doppler) - 2 * padding + 1 : padding]
     if len(others) < _ENOUGH_ROWS:
         return rises(link, residual)
-    return bool(over_doppler[0] - others.mean() > _PEAK_SIGMAS * others.std())
+    unsure = 1.0 + 2.0 / sqrt(len(others))
+    return bool(over_doppler[0] - others.mean() > unsure * _PEAK_SIGMAS * others.std())
 
 
 def _interpolated(link: TwoWayLink) -> tuple[Residual, bool]:

@@ -14,10 +14,10 @@ from math import hypot, sqrt
 import numpy as np
 
 from dsp.bounds.link import grid_std
-from dsp.synchronization.base import Offset
+from dsp.synchronization.base import Method, Offset
 from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
 from dsp.synchronization.fingerprint import FingerprintMethod
-from dsp.synchronization.registry import METHODS
+from dsp.synchronization.registry import METHODS as REGISTERED
 from testbed.bench import contract_links as links
 from testbed.bench.contract_scenes import Link
 from testbed.bench.rows import BenchRow, rmse_row, share_row
@@ -25,6 +25,7 @@ from testbed.bench.rows import BenchRow, rmse_row, share_row
 __all__ = [
     "BELOW_DB",
     "MEMBERS",
+    "METHODS",
     "SNR_DB",
     "Member",
     "Quantity",
@@ -44,7 +45,9 @@ WRONG = 5.0
 Draw = Callable[..., Link]
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
-_METHODS = {one.name: one for one in (FingerprintMethod(), Cooperation(), CooperationCorrelation())} | METHODS
+METHODS: dict[str, Method] = {
+    one.name: one for one in (*REGISTERED.values(), FingerprintMethod(), Cooperation(), CooperationCorrelation())
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ MEMBERS: dict[str, Member] = {
 def estimated(member: Member, link: Link) -> Offset:
     """What the method says of a link; an input that it cannot use makes the offset invalid, as in the pipeline."""
     try:
-        return _METHODS[member.name].estimate(link.observation)
+        return METHODS[member.name].estimate(link.observation)
     except ValueError as error:
         return Offset(None, None, epoch=link.observation.forward.reference, valid=False, reason=str(error))
 
