@@ -60,8 +60,8 @@ def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]
     errors = [row.to_error_s or 0.0 for row in valid]
     snr = 10 ** (variant.snr_db / 10)
     factor = product_factor(snr)
-    bound_s = two_way_to_std_s(800, 20e6 / 1024, 128, snr) * factor
-    bound_hz = two_way_cfo_std_hz(800, 128, 1152 / 20e6, snr) * factor
+    bound_s = two_way_to_std_s(800, variant.rate_hz / 1024, variant.symbols, snr) * factor
+    bound_hz = two_way_cfo_std_hz(800, variant.symbols, 1152 / variant.rate_hz, snr) * factor
     if variant.noise and valid:
         # What quantisation leaves of the SNR, clocks and synthesizers are in the deviation that each row states.
         plain = [row for row in valid if not row.reason] or valid
@@ -77,13 +77,16 @@ def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]
         standard_error=float(np.std(errors) / np.sqrt(len(errors))) if errors else None,
     )
     covered = sum(abs(row.to_error_s or 0.0) <= 2 * (row.to_std_s or 0.0) for row in valid)
-    return [
+    made = [
         rmse_row(name, method, "to_rmse", "s", errors, bound_s),
         rmse_row(name, method, "cfo_rmse", "Hz", [row.cfo_error_hz or 0.0 for row in valid], bound_hz),
         mean,
         share_row(name, method, "covered_by_two_deviations", covered, len(valid), _COVERED_GOAL),
         share_row(name, method, "valid_share", len(valid), len(links), _VALID_GOAL),
     ]
+    for row in made:
+        row.parameters = {"snr_db": variant.snr_db}
+    return made
 
 
 def _fraction_bias(done: Sequence[setting_c.Trial], method: str) -> BenchRow:
@@ -189,6 +192,10 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "cooperation": (400, partial(_points, "reference_cooperation", "points")),
     "aoa": (400, partial(_points, "reference_angle", "points")),
     "localization": (400, partial(_reference, "localization")),
+    "survey-5": (200, partial(_points, "survey_fingerprint", "points_5")),
+    "survey-6": (400, partial(_points, "survey_fingerprint", "points_6")),
+    "survey-7": (100, partial(_points, "survey_reciprocity", "points_7")),
+    "survey-8": (400, partial(_points, "survey_localization", "points_8")),
     **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
     "demo-mover": (100, _demo_mover),
 }
