@@ -16,7 +16,7 @@ import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.synchronization.base import Method, Need
-from testbed.bench import demo_mover, setting_c
+from testbed.bench import demo_mover, reference_localization, setting_c
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
 from testbed.results import LinkRow
@@ -151,6 +151,12 @@ def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> lis
     ]
 
 
+def _localization_mover(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    work = reference_localization.mover_trial
+    done = _spread(work, range(seed, seed + trials), workers, progress, "localization-mover")
+    return reference_localization.mover_rows(done)
+
+
 def _spread(
     work: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: Progress, name: str, each: int = 1
 ) -> list[Any]:
@@ -172,6 +178,7 @@ def _told(progress: Progress, done: int, name: str, result: Any) -> Any:
     return result
 
 
+_CHAIN_TRIALS = {"half-duplex-40mhz": 400}
 _MLE_ONLY: dict[str, Any] = {
     "methods": ("reciprocity-mle",),
     "snr_db": (0.0, 10.0, 20.0, 30.0),
@@ -196,7 +203,8 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "survey-6": (400, partial(_points, "survey_fingerprint", "points_6")),
     "survey-7": (100, partial(_points, "survey_reciprocity", "points_7")),
     "survey-8": (400, partial(_points, "survey_localization", "points_8")),
-    **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
+    **{name: (_CHAIN_TRIALS.get(name, 300), partial(_setting_c, name)) for name in setting_c.VARIANTS},
+    "localization-mover": (200, _localization_mover),
     "demo-mover": (100, _demo_mover),
 }
 """Trials by default, and the bench, by name."""
