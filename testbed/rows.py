@@ -118,6 +118,8 @@ def link(
         phase_rad=offset.phase_rad,
         phase_std_rad=offset.phase_std_rad,
         snr_db=offset.snr_db,
+        to_change_s=offset.details.get("to_change_s"),
+        to_change_std_s=offset.details.get("to_change_std_s"),
     )
     if range_m is not None:
         row.baseline_m, row.baseline_std_m = range_m
@@ -175,7 +177,7 @@ def targets(
         if origin is not None:
             detections += _detections(index, name, seen, "absolute", origin, offset.to_std_s or 0.0, truth)
         elif offset.valid:
-            detections += _relative(index, name, seen, offset, truth)
+            detections += _relative(index, name, seen, offset, truth, sight=scenario.scene.line_of_sight)
     if not any(origin is not None for origin in origins):
         return detections, []
     times_s, instant = slot_times(found, offsets, name)
@@ -242,25 +244,40 @@ def _detections(
     return rows
 
 
-def _relative(index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen) -> list[DetectionRow]:
+def _relative(
+    index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen, *, sight: bool
+) -> list[DetectionRow]:
     """What a method without clock offset says of movers: against the line of sight, or their Doppler alone."""
-    receiver, transmitter = seen.heard.receiver.name, seen.heard.transmitter.name
+    if offset.details.get("reference") == "relative":
+        path = first_path(seen.heard.csi.antenna(0))
+        if sight:
+            return _detections(index, name, seen, "line-of-sight", -path.delay_s, path.std_s, truth)
+        return [_doppler_only(index, name, seen, one.doppler_hz, one.doppler_std_hz) for one in seen.sensing.detections]
     sensing, movers = offset.details.get("sensing"), offset.details.get("movers", ())
     rows = [
         DetectionRow(
-            receiver=receiver, transmitter=transmitter, round=index, method=name, reference="line-of-sight",
-            delay_s=path.delay_s, delay_std_s=path.delay_std_s,
-            doppler_hz=path.doppler_hz, doppler_std_hz=path.doppler_std_hz, snr_db=path.snr_db,
+            receiver=seen.heard.receiver.name,
+            transmitter=seen.heard.transmitter.name,
+            round=index,
+            method=name,
+            reference="line-of-sight",
+            delay_s=path.delay_s,
+            delay_std_s=path.delay_std_s,
+            doppler_hz=path.doppler_hz,
+            doppler_std_hz=path.doppler_std_hz,
+            snr_db=path.snr_db,
             target=truth.name_of(seen, path.delay_s, path.doppler_hz, "line-of-sight"),
         )
         for path in (movers if sensing is None else sensing.paths)
-    ]  # fmt: skip
+    ]
     if not rows and offset.details.get("doppler_hz") is not None:
-        rows.append(
-            DetectionRow(
-                receiver=receiver, transmitter=transmitter, round=index, method=name, reference="none",
-                delay_s=None, doppler_hz=offset.details["doppler_hz"],
-                doppler_std_hz=offset.details.get("doppler_std_hz"),
-            )
-        )  # fmt: skip
+        deviation_hz = offset.details.get("doppler_std_hz")
+        rows.append(_doppler_only(index, name, seen, offset.details["doppler_hz"], deviation_hz))
     return rows
+
+
+def _doppler_only(index: int, name: str, seen: Echoes, doppler_hz: float, doppler_std_hz: float | None) -> DetectionRow:
+    return DetectionRow(
+        receiver=seen.heard.receiver.name, transmitter=seen.heard.transmitter.name, round=index, method=name,
+        reference="none", delay_s=None, doppler_hz=doppler_hz, doppler_std_hz=doppler_std_hz,
+    )  # fmt: skip

@@ -22,6 +22,7 @@ __all__ = [
     "OSCILLATORS",
     "Clock",
     "Experiment",
+    "Fingerprint",
     "FrontEnd",
     "Node",
     "Pluto",
@@ -51,6 +52,9 @@ METHODS = (
     "path-resolved",
     "path-resolved-angle",
     "path-resolved-dictionary",
+    "fingerprint",
+    "cooperation",
+    "cooperation-correlation",
 )
 """Methods that an experiment may name."""
 
@@ -136,6 +140,16 @@ class Sensing(_Table, frozen=True, kw_only=True):
     """Probability of a false alarm in one resolution cell of a delay-Doppler map."""
     remove_clutter: bool = True
     """Subtract what does not move before detecting."""
+
+
+class Fingerprint(_Table, frozen=True, kw_only=True):
+    """What the method `fingerprint` compares with."""
+
+    file: str = ""
+    """Fingerprints of an earlier run, the ``fingerprint.npz`` in its folder; relative to the experiment file. Empty:
+    each link's own are taken from one of this run's rounds."""
+    round: Count | None = None
+    """Round to take them from; absent: the first that yields one, each link by itself."""
 
 
 class PowerLaw(_Table, frozen=True, kw_only=True):
@@ -343,6 +357,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     waveform: Waveform
     round: Round = Round()
     sensing: Sensing = Sensing()
+    fingerprint: Fingerprint = Fingerprint()
     node: Annotated[tuple[Node, ...], Meta(min_length=2)]
     scene: Scene = Scene()
 
@@ -378,7 +393,11 @@ def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(text, source=str(path), methods_here=methods_here)
+    scenario = loads(text, source=str(path), methods_here=methods_here)
+    given = scenario.fingerprint
+    if given.file:
+        given = msgspec.structs.replace(given, file=str(path.absolute().parent / given.file))
+    return msgspec.structs.replace(scenario, fingerprint=given)
 
 
 def loads(text: str, *, source: str, methods_here: bool = True) -> Scenario:

@@ -36,6 +36,7 @@ def complaint(scenario: Scenario, *, methods_here: bool = True) -> str | None:
         _names,
         _methods_here if methods_here else _methods,
         _waveform,
+        _fingerprint,
         _reach,
         _frame,
         _round,
@@ -97,6 +98,17 @@ def _methods(scenario: Scenario) -> Iterator[str]:
     for index, method in enumerate(names):
         if method in names[:index]:
             yield f"experiment.methods names {method!r} twice: name each method once"
+
+
+def _fingerprint(scenario: Scenario) -> Iterator[str]:
+    chosen, rounds = scenario.fingerprint.round, scenario.experiment.rounds
+    if chosen is not None and scenario.fingerprint.file:
+        yield f"fingerprint.round is {chosen}, but fingerprint.file is given, and none is taken: leave one of them out"
+    if chosen is not None and chosen >= rounds:
+        yield (
+            f"fingerprint.round is {chosen}, but experiment.rounds is {rounds}, which are numbered from 0: "
+            f"use {rounds - 1} or less"
+        )
 
 
 def _waveform(scenario: Scenario) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.commands.options import methods_file_option
+from testbed.commands.options import fingerprint_option, methods_file_option, with_fingerprint
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["command"]
 @click.option("--scenario", "scenario_file", type=click.Path(path_type=Path), help="What was transmitted.")
 @click.option("--methods", help="Methods to use instead of the scenario's, separated by commas.")
 @methods_file_option
+@fingerprint_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-replay-TIME if not given.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
@@ -29,6 +30,7 @@ def command(
     recording: Path,
     scenario_file: Path | None,
     methods: str | None,
+    fingerprint_file: Path | None,
     out: Path | None,
     verify: bool,
     json_file: Path | None,
@@ -45,7 +47,7 @@ def command(
     from testbed.results import EventRow
 
     recordings = read_recordings(recording, verify=verify)
-    experiment = _scenario(recording, scenario_file, methods)
+    experiment = with_fingerprint(_scenario(recording, scenario_file, methods), fingerprint_file)
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
     recordings.check_against(
