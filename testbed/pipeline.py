@@ -111,6 +111,7 @@ class Pipeline:
                 reason=f"no capture of {', '.join(missing)}" if missing else "",
             )
         )
+        self._results.events += [rows.event(index, *text) for text in self._calibration.meet(captures)]
         for capture in captures.values():
             self._results.losses += losses_of(capture)
             self._results.events += rows.events(capture)
@@ -145,6 +146,7 @@ class Pipeline:
             If the link was not heard in that round.
         """
         current = _Round(captures)
+        self._calibration.meet(captures)
         node = self._scenario.node[self._scenario.index(receiver)]
         self._scenario.index(transmitter)
         if receiver in captures:
@@ -152,6 +154,13 @@ class Pipeline:
         if (receiver, transmitter) not in current.hearings:
             raise UserError(f"round {index}: {receiver!r} did not hear {transmitter!r}")
         return current.hearings[receiver, transmitter].csi
+
+    def channels(self, index: int, captures: Mapping[str, Capture]) -> dict[tuple[str, str], ChannelState]:
+        """CSI of every link heard in one round, by receiver and transmitter; a node's leakage under its name twice."""
+        current = _Round(captures)
+        for node in self._present(captures):
+            self._hear(node, index, current)
+        return {link: hearing.csi for link, hearing in current.hearings.items()}
 
     def _present(self, captures: Mapping[str, Capture]) -> list[Node]:
         return [node for node in self._scenario.node if node.name in captures]
@@ -168,7 +177,7 @@ class Pipeline:
         period = period_samples(scenario)
         own = dsp_waveform(scenario, rate_hz=capture.rate_hz, carrier_hz=capture.carrier_hz)
         with self._timed("acquisition"):
-            samples = baseband(capture)
+            samples = self._calibration.corrected(node.name, baseband(capture))
             slots = find_slots(
                 capture,
                 samples,
@@ -314,6 +323,7 @@ class Pipeline:
 
 def slot_csi(run: Run, receiver: str, transmitter: str, index: int) -> ChannelState:
     """CSI of one link in one round of a finished run, recomputed from its recordings."""
-    return Pipeline(run.scenario, fingerprints=Fingerprints()).channel(
+    calibration = Calibration.of_run(run.path, run.scenario)
+    return Pipeline(run.scenario, calibration=calibration, fingerprints=Fingerprints()).channel(
         index, run.recordings.captures(index), receiver, transmitter
     )

@@ -23,6 +23,11 @@ __all__ = ["command"]
 @click.option("--methods", help="Methods to use instead of the scenario's, separated by commas.")
 @methods_file_option
 @fingerprint_option
+@click.option(
+    "--calibration",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of calibrations instead of the run's own.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-replay-TIME if not given.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
@@ -31,6 +36,7 @@ def command(
     scenario_file: Path | None,
     methods: str | None,
     fingerprint_file: Path | None,
+    calibration: Path | None,
     out: Path | None,
     verify: bool,
     json_file: Path | None,
@@ -38,6 +44,7 @@ def command(
     """Process RECORDING again: a run's folder, or a SigMF collection with the scenario that made it."""
     import msgspec
 
+    from testbed.calibration import Calibration
     from testbed.formats.sigmf_reader import read_recordings
     from testbed.methods import clashes
     from testbed.pipeline import Pipeline
@@ -61,7 +68,9 @@ def command(
     folder = out if out is not None else Path("runs") / name
     if folder.exists():
         raise UserError(f"--out is {folder}, which exists already: choose another folder, or remove it")
-    pipeline = Pipeline(experiment)
+    beside = recording if recording.is_dir() else recording.parent
+    known = Calibration.of_run(beside, experiment) if calibration is None else Calibration.on_file(calibration)
+    pipeline = Pipeline(experiment, calibration=known)
     with progress_bar(len(recordings.rounds)) as progress:
         for done, index in enumerate(recordings.rounds):
             progress(done, f"round {index}")
@@ -69,6 +78,7 @@ def command(
         progress(len(recordings.rounds), "report")
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
+    known.save(folder)
     events = [msgspec.convert(event, EventRow) for event in recordings.events]
     results = write_products(folder, experiment, pipeline, events)
     print_figures([folder], json_file)

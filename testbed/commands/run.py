@@ -47,6 +47,11 @@ _SPARE_BYTES = 50_000_000
     help="The coordinator's folder of keys, as `isac keys` makes it; needed beyond this machine.",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of calibrations, as `isac calibrate` writes them.",
+)
+@click.option(
     "--wait",
     "arrival_s",
     type=click.FloatRange(min=0, min_open=True),
@@ -62,11 +67,13 @@ def command(
     json_file: Path | None,
     listen: str,
     keys: Path | None,
+    calibration: Path | None,
     arrival_s: float,
 ) -> None:
     """Run the experiment in the file SCENARIO and write a folder with recordings, results and report."""
     import msgspec
 
+    from testbed.calibration import Calibration
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
     from testbed.methods import clashes
@@ -77,13 +84,15 @@ def command(
     from testbed.scenario import load
 
     experiment = with_fingerprint(load(scenario), fingerprint_file)
-    pipeline = Pipeline(experiment)
+    known = Calibration.simulated(experiment) if calibration is None else Calibration.on_file(calibration)
+    pipeline = Pipeline(experiment, calibration=known)
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
     folder = out if out is not None else Path("runs") / f"{experiment.experiment.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     check_room(folder, experiment)
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
+    known.save(folder)
     writer = RecordingWriter(folder / "recordings", experiment.experiment.name, nodes=node_facts(experiment))
     told = processed = 0
 
