@@ -148,7 +148,7 @@ def _finish(axes: Axes, panel: Panel, unit: str, points: Sequence[float]) -> Non
     else:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        if high < 12 * low:  # less than a decade: minor ticks carry the numbers
+        if high < 50 * low:  # less than two decades: minor ticks carry the numbers
             axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
             axes.yaxis.set_minor_formatter("{x:g}")
         else:
@@ -192,11 +192,15 @@ def _varying(panel: Panel, rows: Sequence[BenchRow]) -> list[str]:
 
 
 def _style(method: str, methods: Sequence[str]) -> tuple[str, str]:
-    style = method_style(method)
-    if (style.colour, style.marker) != (GREY, "o"):
-        return style.colour, style.marker
-    unknown = [name for name in methods if tuple(method_style(name)) == (GREY, "o")]
-    return _CYCLE[unknown.index(method) % len(_CYCLE)]
+    """The method's colour and marker in the report; another where one before it in the figure has the colour."""
+    taken: dict[str, tuple[str, str]] = {}
+    for name in methods:
+        colour, marker = method_style(name)
+        used = {other for other, _ in taken.values()}
+        if colour in used or (colour, marker) == (GREY, "o"):
+            colour, marker = next((one for one in _CYCLE if one[0] not in used), (colour, marker))
+        taken[name] = (colour, marker)
+    return taken[method]
 
 
 def _spread(row: BenchRow, *, ratio: bool) -> float:
@@ -217,8 +221,17 @@ def _usual(rows: Sequence[BenchRow]) -> tuple[Panel, ...]:
 
 
 def _label(method: str, varying: Sequence[str], others: Sequence[Any]) -> str:
-    words = [f"{name.replace('_', ' ')} {_word(value)}" for name, value in zip(varying, others, strict=True)]
+    words = [_said(name, value) for name, value in zip(varying, others, strict=True)]
     return ", ".join([method, *words])
+
+
+def _said(name: str, value: Any) -> str:
+    """A parameter and its value in words."""
+    if isinstance(value, bool):
+        return ("" if value else "no ") + name.replace("_", " ")
+    if name.endswith("_db"):
+        return f"{name[:-3].replace('_', ' ')} {_word(value)} dB"
+    return f"{name.replace('_', ' ')} {_word(value)}"
 
 
 def _word(value: Any) -> str:
