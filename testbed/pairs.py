@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from math import hypot, pi
 from typing import Any
 
@@ -164,6 +164,8 @@ def _observation(
         departure_std_s=departure_std_s,
         clock_std_s=wander_s,
         clock_std_hz=wander_hz,
+        oscillators=difference((forward.receiver, forward.transmitter)),
+        separation_s=separation_s,
         extras=_extras(forward, scenario) | dict(inputs.given),
     )
 
@@ -224,13 +226,22 @@ def _mirrored(offset: Offset, reverse: ChannelState) -> Offset:
     )
 
 
+def power_law(node: Node) -> PowerLaw:
+    """Noise model of a node's oscillator."""
+    law = node.clock.power_law
+    return PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
+
+
+def difference(nodes: Sequence[Node]) -> PowerLaw:
+    """Noise model of two independent clocks' difference."""
+    return PowerLaw(*(sum(terms) for terms in zip(*(astuple(power_law(node)) for node in nodes), strict=True)))
+
+
 def _clock_noise(nodes: Sequence[Node], separation_s: float, length_s: float) -> tuple[float, float]:
     """Deviations that the nodes' oscillators add to the time offset and their synthesizers to the frequency."""
     wander_s = wander_hz = 0.0
     for node in nodes:
-        law = node.clock.power_law
-        power_law = PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
-        wander_s = hypot(wander_s, midpoint_wander_s(power_law, separation_s=separation_s, averaging_s=length_s))
+        wander_s = hypot(wander_s, midpoint_wander_s(power_law(node), separation_s=separation_s, averaging_s=length_s))
         # Receiver's and transmitter's synthesizer in both directions, halved: each node counts half of two.
         deviation_hz = synthesizer_frequency_deviation_hz(
             node.front_end.phase_noise_deg * pi / 180,

@@ -14,6 +14,7 @@ from dsp.front import PayloadResult
 from dsp.moment import Moment
 from dsp.paths import first_path
 from dsp.synchronization.base import Offset
+from dsp.synchronization.symbol_grid import frame_blocks
 from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.pairs import Heard
@@ -144,16 +145,26 @@ def _judge(row: LinkRow, heard: Heard, offset: Offset, receiver: ClockTruth, tra
     if offset.cfo_hz is not None:
         # Each slot has a slope of its own; between the slots nobody measured.
         true_hz = [
-            carrier_offset(receiver, transmitter, heard.csi.carrier_hz, [slot])
+            carrier_offset(receiver, transmitter, heard.csi.carrier_hz, slot)
             for slot in _slots(heard.csi, offset.epoch)
         ]
         row.cfo_error_hz = offset.cfo_hz - sum(true_hz) / len(true_hz)
 
 
-def _slots(csi: ChannelState, epoch: Moment) -> tuple[tuple[Moment, Moment], tuple[Moment, Moment]]:
-    """Stretches of the receiver's clock that a two-way frequency comes from: its reception, mirrored at the epoch."""
-    begin, end = csi.reference.shifted(float(csi.symbol_s[0])), csi.reference.shifted(float(csi.symbol_s[-1]))
-    return (begin, end), (epoch.shifted(epoch.seconds_since(end)), epoch.shifted(epoch.seconds_since(begin)))
+def _slots(csi: ChannelState, epoch: Moment) -> tuple[list[tuple[Moment, Moment]], list[tuple[Moment, Moment]]]:
+    """Frames of the receiver's clock that a two-way frequency comes from: its receptions, mirrored at the epoch.
+
+    Between the frames of a slot nobody measured: a slope over the gaps too is another one, by millihertz.
+    """
+    half_s = 0.5 * float(np.min(np.diff(csi.symbol_s))) if len(csi.symbol_s) > 1 else 0.0
+    received = []
+    for block in frame_blocks(csi.frame_of_symbol):
+        ends = csi.symbol_s[block[0]] - half_s, csi.symbol_s[block[-1]] + half_s
+        received.append((csi.reference.shifted(float(ends[0])), csi.reference.shifted(float(ends[1]))))
+    sent = [
+        (epoch.shifted(epoch.seconds_since(end)), epoch.shifted(epoch.seconds_since(begin))) for begin, end in received
+    ]
+    return received, sent
 
 
 def targets(

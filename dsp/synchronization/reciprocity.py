@@ -62,7 +62,7 @@ class ReciprocityMLE:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual = likelihood_residual(link)
-        return judged(two_way_offset(link, residual, observation), link, residual, correct=True)
+        return judged(two_way_offset(link, residual, observation), link, residual, observation, correct=True)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ReciprocityPencil:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual = pencil_residual(link)
-        return judged(two_way_offset(link, residual, observation), link, residual)
+        return judged(two_way_offset(link, residual, observation), link, residual, observation)
 
 
 def likelihood_residual(link: TwoWayLink) -> Residual:

@@ -11,6 +11,7 @@ import pytest
 
 from dsp.channel import ChannelState
 from dsp.moment import Moment
+from dsp.oscillator import PowerLaw
 from dsp.synchronization.base import MissingInputError, Observation, Port
 from dsp.synchronization.registry import METHODS, method
 
@@ -173,6 +174,34 @@ def test_stated_deviation_is_honest(name: str, ppm: float, frames: int) -> None:
     assert 0.46 < np.mean(time**2) < 1.84
     assert 0.4 < np.mean(frequency**2) < 1.84  # slow undulation seen in noise may widen it
     assert abs(np.mean(time)) < 0.5
+
+
+@pytest.mark.parametrize("separation_s", [0.0, 0.01])
+def test_wander_of_the_clocks_over_a_slot_of_many_frames_is_not_taken_for_an_error(separation_s: float) -> None:
+    """Random walks of time bend the phase far more than noise; the slope asked for is that of the walks themselves."""
+    law = PowerLaw(white_fm=1e-20)
+    normalised = []
+    for seed in range(16):
+        link = two_way(500 + seed, ppm=2.0, frames=10, symbols=8)
+        observation = link.observation
+        generator = np.random.default_rng(seed)
+        turned, slopes_hz = [], []
+        walk_s = None
+        for state, sign in ((observation.forward, -1.0), (observation.reverse, 1.0)):
+            t = state.symbol_s
+            if walk_s is None or separation_s:
+                steps = generator.normal(size=len(t)) * np.sqrt(0.5 * law.white_fm * np.diff(t, prepend=0.0))
+                walk_s = np.cumsum(steps)
+            phase = 2 * np.pi * CARRIER_HZ * sign * walk_s
+            turned.append(replace(state, values=state.values * np.exp(1j * phase)[:, None]))
+            slopes_hz.append(-CARRIER_HZ * float(np.polyfit(t, walk_s, 1)[0]))
+        offset = METHODS["reciprocity-mle"].estimate(
+            replace(observation, forward=turned[0], reverse=turned[1], oscillators=law, separation_s=separation_s)
+        )
+        assert offset.valid
+        normalised.append((offset.cfo_hz - link.cfo_hz - np.mean(slopes_hz)) / offset.cfo_std_hz)
+    # Chi-square of 16 over 16 lies within 0.22 to 2.58 in 99.9 % of such runs.
+    assert 0.22 < np.mean(np.square(normalised)) < 2.58
 
 
 def test_directions_are_compared_at_the_same_physical_frequencies() -> None:
