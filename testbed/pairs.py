@@ -12,7 +12,12 @@ import numpy as np
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState
 from dsp.moment import Moment
-from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
+from dsp.oscillator import (
+    PowerLaw,
+    midpoint_wander_s,
+    synthesizer_frequency_deviation_hz,
+    synthesizer_phase_deviation_rad,
+)
 from dsp.synchronization.base import Method, MissingInputError, Need, Observation, Offset, Port
 from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
 from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight
@@ -152,8 +157,7 @@ def _observation(
         constant_s = 0.5 * (there - back)
         departure_std_s = 0.5 * hypot(departed.std_s, returned.std_s)
         separation_s = abs(forward.csi.reference.seconds_since(returned.moment))
-    length_s = float(forward.csi.symbol_s[-1] - forward.csi.symbol_s[0])
-    wander_s, wander_hz = _clock_noise((forward.receiver, forward.transmitter), separation_s, max(length_s, 1e-6))
+    noise = _clock_noise(forward.csi, (forward.receiver, forward.transmitter), separation_s)
     return Observation(
         forward=averaged(forward, standing=standing),
         departure=None if departed is None else departed.moment,
@@ -162,8 +166,9 @@ def _observation(
         port=port,
         chain_constant_s=constant_s,
         departure_std_s=departure_std_s,
-        clock_std_s=wander_s,
-        clock_std_hz=wander_hz,
+        clock_std_s=noise.wander_s,
+        clock_std_hz=noise.frequency_hz,
+        clock_std_rad=noise.phase_rad,
         oscillators=difference((forward.receiver, forward.transmitter)),
         separation_s=separation_s,
         extras=_extras(forward, scenario) | dict(inputs.given),
@@ -237,16 +242,32 @@ def difference(nodes: Sequence[Node]) -> PowerLaw:
     return PowerLaw(*(sum(terms) for terms in zip(*(astuple(power_law(node)) for node in nodes), strict=True)))
 
 
-def _clock_noise(nodes: Sequence[Node], separation_s: float, length_s: float) -> tuple[float, float]:
-    """Deviations that the nodes' oscillators add to the time offset and their synthesizers to the frequency."""
-    wander_s = wander_hz = 0.0
+@dataclass(frozen=True)
+class _ClockNoise:
+    """Deviations that the nodes' oscillators and synthesizers add to a two-way offset."""
+
+    wander_s: float
+    frequency_hz: float
+    phase_rad: float
+
+
+def _clock_noise(csi: ChannelState, nodes: Sequence[Node], separation_s: float) -> _ClockNoise:
+    """What the oscillators add to the time offset, and the synthesizers to frequency and phase, over a slot."""
+    spacing_s = float(np.min(np.diff(csi.symbol_s))) if len(csi.symbol_s) > 1 else 1e-6
+    length_s = float(csi.symbol_s[-1] - csi.symbol_s[0]) + spacing_s
+    # Synthesizer noise is quick against a frame: gaps between frames are so much less to average it over.
+    duty = len(csi.symbol_s) * spacing_s / length_s
+    wander_s = frequency_hz = phase_rad = 0.0
     for node in nodes:
         wander_s = hypot(wander_s, midpoint_wander_s(power_law(node), separation_s=separation_s, averaging_s=length_s))
+        rms_rad, corner_hz = node.front_end.phase_noise_deg * pi / 180, node.front_end.phase_noise_bandwidth_hz
         # Receiver's and transmitter's synthesizer in both directions, halved: each node counts half of two.
-        deviation_hz = synthesizer_frequency_deviation_hz(
-            node.front_end.phase_noise_deg * pi / 180,
-            corner_hz=node.front_end.phase_noise_bandwidth_hz,
-            length_s=length_s,
+        share = (2.0 * duty) ** -0.5
+        frequency_hz = hypot(
+            frequency_hz,
+            share * synthesizer_frequency_deviation_hz(rms_rad, corner_hz=corner_hz, length_s=length_s),
         )
-        wander_hz = hypot(wander_hz, deviation_hz / 2**0.5)
-    return wander_s, wander_hz
+        phase_rad = hypot(
+            phase_rad, share * synthesizer_phase_deviation_rad(rms_rad, corner_hz=corner_hz, length_s=length_s)
+        )
+    return _ClockNoise(wander_s, frequency_hz, hypot(phase_rad, 2.0 * pi * float(csi.carrier_hz) * wander_s))

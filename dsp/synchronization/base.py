@@ -59,6 +59,8 @@ class Observation:
     """Deviation that clock wander between the two slots and synthesizer noise add to the time offset."""
     clock_std_hz: float = 0.0
     """The same for the carrier frequency offset."""
+    clock_std_rad: float = 0.0
+    """The same for the carrier phase offset."""
     oscillators: PowerLaw = field(default_factory=PowerLaw)
     """Spectrum of the two clocks' difference: what of a phase that bends over the slot is theirs."""
     separation_s: float = 0.0
@@ -86,6 +88,7 @@ class Observation:
             departure_std_s=self.departure_std_s,
             clock_std_s=self.clock_std_s,
             clock_std_hz=self.clock_std_hz,
+            clock_std_rad=self.clock_std_rad,
             oscillators=self.oscillators,
             separation_s=self.separation_s,
             extras=self.extras,

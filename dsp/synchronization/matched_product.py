@@ -174,7 +174,7 @@ def two_way_offset(
         to_std_s=to_std_s,
         cfo_std_hz=float(np.hypot(residual.cfo_std_hz, observation.clock_std_hz)),
         phase_rad=float((residual.phase_rad + link.phase_reference_rad) % pi),
-        phase_std_rad=residual.phase_std_rad,
+        phase_std_rad=float(np.hypot(residual.phase_std_rad, observation.clock_std_rad)),
         snr_db=10.0 * log10(link.snr),
         valid=valid,
         reason=reason,
