@@ -239,10 +239,36 @@ class FrontEnd(_Table, frozen=True, kw_only=True):
 
 
 class Pluto(_Table, frozen=True, kw_only=True):
-    """An ADALM-Pluto."""
+    """An ADALM-Pluto; what it cannot do is refused by its driver."""
 
     uri: str = "ip:192.168.2.1"
-    """Address as libiio takes it."""
+    """Address as libiio takes it; empty: found on USB by its serial number. "simulated" for one in the simulated
+    surroundings."""
+    serial: str = ""
+    """Serial number that it must have; needed where the address is empty."""
+    rx_gain_db: Annotated[float, Meta(ge=-10, le=77)] = 40.0
+    """Receive gain in decibels, fixed."""
+    tx_attenuation_db: Annotated[float, Meta(ge=0, le=89.75)] = 20.0
+    """Transmit attenuation in decibels, in steps of 0.25."""
+    bandwidth_hz: Annotated[float, Meta(ge=200e3, le=56e6)] | None = None
+    """Analogue filters; absent: 0.9 of the sample rate."""
+    fir: str = ""
+    """File of FIR filters (.ftr), on the machine of its agent; empty: the library's for the rate."""
+    tracking: bool = False
+    """Whether quadrature and DC offset tracking go on during the run; they follow the signal that is to be measured."""
+    kernel_buffers: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Buffers of a round's length that the device sets aside; with one alone, lost samples are not noticed."""
+    alignment: Literal["preamble", "common-clock", "tdd"] = "preamble"
+    """What it shares with others: nothing; a 40 MHz clock; or, through the TDD engine, the edge that starts it."""
+    edge: Literal["soft", "external"] = "soft"
+    """The TDD engine's edge: its own host's command, or that on pin L12N."""
+    common_clock: bool = False
+    """Whether it has an external 40 MHz beside the edge, for the record."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it stands in the simulated surroundings."""
+        return self.uri == "simulated"
 
 
 class Usrp(_Table, frozen=True, kw_only=True):
@@ -321,7 +347,8 @@ class Node(_Table, frozen=True, kw_only=True):
     @property
     def in_ether(self) -> bool:
         """Whether its radio meets others in the simulated surroundings."""
-        return self.radio == "simulated" or (self.radio == "usrp" and self.usrp is not None and self.usrp.simulated)
+        table = {"usrp": self.usrp, "pluto": self.pluto}.get(self.radio)
+        return self.radio == "simulated" or (table is not None and table.simulated)
 
 
 class Reflector(_Table, frozen=True, kw_only=True):

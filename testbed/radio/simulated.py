@@ -197,7 +197,10 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             receive_delay_s=front.receive_delay_s,
             leakage_delay_s=front.leakage_delay_s,
             time_stamps=front.time_stamps or node.radio == "usrp",
-            start_latency_samples=int(front.start_latency_s * scenario.waveform.sample_rate_hz),
+            # A simulated Pluto makes its own.
+            start_latency_samples=0
+            if node.radio == "pluto"
+            else int(front.start_latency_s * scenario.waveform.sample_rate_hz),
         ),
     )
 
@@ -209,6 +212,10 @@ def _applied(scenario: Scenario, node: Node) -> tuple[Fraction, Fraction]:
         from testbed.radio.simulated_usrp import applied
 
         return applied(node, carrier_hz, rate_hz)
+    if node.radio == "pluto":
+        from testbed.radio import simulated_pluto_node
+
+        return simulated_pluto_node.applied(carrier_hz, rate_hz)
     return applied_carrier_hz(carrier_hz), applied_rate_hz(rate_hz)
 
 
