@@ -258,6 +258,9 @@ class Pluto(_Table, frozen=True, kw_only=True):
     """Whether quadrature and DC offset tracking go on during the run; they follow the signal that is to be measured."""
     kernel_buffers: Annotated[int, Meta(ge=1, le=64)] = 2
     """Buffers of a round's length that the device sets aside; with one alone, lost samples are not noticed."""
+    receive_lag_s: Annotated[float, Meta(ge=0, le=1)] = 3e-3
+    """About how much later than its transmitter its receiver starts, in seconds: transmissions are held back by so
+    much. They begin up to twice as much late; not if simulated, nor with the TDD engine."""
     alignment: Literal["preamble", "common-clock", "tdd"] = "preamble"
     """What it shares with others: nothing; a 40 MHz clock; or, through the TDD engine, the edge that starts it."""
     edge: Literal["soft", "external"] = "soft"

@@ -31,7 +31,8 @@ _REBUILD_PAUSE_S = 0.5
 class PlutoRadio:
     """Pluto that ``options`` name; keeps `testbed.radio.base.Radio`.
 
-    ``wait`` stands in for `time.sleep`.
+    ``wait`` stands in for `time.sleep`; the time of a ``patient`` one, which is simulated, stands still while nobody
+    reads.
 
     Raises
     ------
@@ -39,8 +40,10 @@ class PlutoRadio:
         When it is configured: if the library is missing, or nothing, or something else, answers.
     """
 
-    def __init__(self, name: str, options: Pluto, *, wait: Callable[[float], None] = time.sleep) -> None:
-        self._name, self._options, self._wait = name, options, wait
+    def __init__(
+        self, name: str, options: Pluto, *, wait: Callable[[float], None] = time.sleep, patient: bool = False
+    ) -> None:
+        self._name, self._options, self._wait, self._patient = name, options, wait, patient
         self._device: PlutoDevice | None = None
         self._settings: Settings | None = None
         self._set_up: SetUp | None = None
@@ -73,7 +76,7 @@ class PlutoRadio:
 
     def _open(self) -> SetUp:
         assert self._settings is not None
-        self._device = PlutoDevice(self._name, self._options, self._settings.antennas)
+        self._device = PlutoDevice(self._name, self._options, self._settings.antennas, patient=self._patient)
         try:
             self._set_up = self._device.set_up(self._settings)
         except OSError as error:
@@ -102,6 +105,8 @@ class PlutoRadio:
         if self._device is None or self._set_up is None or self._settings is None:
             raise RadioError(f"the Pluto of {self._name!r} is not configured")
         burst, offset = self._queued or (None, 0)
+        if not self._patient and self._options.alignment != "tdd":
+            offset += round(self._options.receive_lag_s * self._set_up.rate_hz)
         self._queued = None
         if self._settings.start_lead_s:
             self._wait(self._settings.start_lead_s)
@@ -141,16 +146,17 @@ class PlutoRadio:
     def _rebuild(self) -> None:
         """A context that failed once is dead for good: another, with the settings of the last."""
         self._let_go()
+        failure = ""
         for attempt in range(_REBUILDS):
             self._wait(_REBUILD_PAUSE_S * 2**attempt)
             if self._closed:
-                break
+                raise RadioError(f"the Pluto of {self._name!r} is gone: closed")
             try:
                 self._open()
                 return
             except RadioError as error:
-                failure = error
-        raise RadioError(f"the Pluto of {self._name!r} is gone") from None if self._closed else failure
+                failure = str(error)
+        raise RadioError(f"the Pluto of {self._name!r} is gone: {failure}")
 
     def _let_go(self) -> None:
         device, self._device = self._device, None

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import re
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +32,8 @@ _OLDEST_FIRMWARE = (0, 31)
 _TDD_FIRMWARE = (0, 39)
 _TWO_CHANNEL_FIRMWARE = (0, 39)
 _SLACK_MS = 3_000
+_LOOK_SHARE = 0.3
+"""Of a buffer's duration, after the first one is full, at which the device is asked whether it lost samples."""
 _TRACKING = ("quadrature_tracking_en", "rf_dc_offset_tracking_en", "bb_dc_offset_tracking_en")
 _FULL_SCALE = 2047
 """Of the DAC's 12 bits, which the interface takes left-aligned in 16."""
@@ -69,14 +72,16 @@ def _libraries() -> tuple[Any, Any]:
 class PlutoDevice:
     """The Pluto that ``options`` name, with ``channels`` receivers.
 
+    The time of a ``patient`` one, which is simulated, stands still while nobody reads.
+
     Raises
     ------
     RadioError
         If the library is missing, nothing answers there, or what answers is not this Pluto.
     """
 
-    def __init__(self, name: str, options: Pluto, channels: int) -> None:
-        self._name, self._options, self._channels = name, options, channels
+    def __init__(self, name: str, options: Pluto, channels: int, *, patient: bool = False) -> None:
+        self._name, self._options, self._channels, self._patient = name, options, channels, patient
         self._adi, self._iio = _libraries()
         self.uri = self._address()
         try:
@@ -304,8 +309,8 @@ class PlutoDevice:
 
     def record(
         self, samples: int, burst: NDArray[np.complex64] | None, offset: int, rate_hz: Fraction
-    ) -> tuple[Any, bool]:
-        """Samples of one new buffer, int16 of shape (antenna, sample, 2), and whether some were lost on the way.
+    ) -> tuple[NDArray[np.int16], bool]:
+        """Samples of one new buffer, shape (antenna, sample, 2), and whether some were lost on the way.
 
         What is to be sent goes first, with the silence before it: it takes as long to travel as it likes, and starts
         when it is there; the receiver is started right after. With the TDD engine both wait for its edge.
@@ -313,33 +318,68 @@ class PlutoDevice:
         Raises
         ------
         OSError
-            From libiio: the context is dead.
+            The context is dead, and a new device has to be made.
         """
+        failure = ""
         with self._busy:
             if self._closed:
                 raise RadioError(f"the Pluto of {self._name!r} is gone: closed")
-            sdr, options = self._sdr, self._options
-            self._destroy_buffers()
-            sdr.ctx.set_timeout(int(1e3 * samples / rate_hz) + _SLACK_MS)
-            engine = options.alignment == "tdd"
-            if engine:
-                self._engine().attrs["enable"].value = "0"
-                self._await_edge(samples, rate_hz)
             try:
-                if burst is not None:
-                    self._send(burst, offset, samples if engine else 0)
-                sdr._rxadc.reg_write(_STATUS_REGISTER, _OVERFLOW)
-                sdr.rx_buffer_size = samples
-                sdr._rx_init_channels()
-                if engine and options.edge == "soft":
-                    self._engine().attrs["sync_soft"].value = "1"
-                sdr._rxbuf.refill()
-                # With a second buffer behind, the next block is being filled: what is flagged was lost in this one.
-                lost = options.kernel_buffers > 1 and bool(sdr._rxadc.reg_read(_STATUS_REGISTER) & _OVERFLOW)
-                data = np.frombuffer(sdr._rxbuf.read(), np.int16)
-            finally:
-                self._destroy_buffers()
+                self._start(samples, burst, offset, rate_hz)
+                data, lost = self._read(float(samples / rate_hz))
+            except OSError as error:
+                failure = str(error)
+                # Frames that the traceback keeps alive would keep the buffer alive, beyond its context.
+                error.__traceback__ = None
+            self._destroy_buffers()
+        if failure:
+            raise OSError(failure)
         return np.ascontiguousarray(data.reshape(samples, self._channels, 2).transpose(1, 0, 2)), lost
+
+    def _start(self, samples: int, burst: NDArray[np.complex64] | None, offset: int, rate_hz: Fraction) -> None:
+        sdr, engine = self._sdr, self._options.alignment == "tdd"
+        self._destroy_buffers()
+        sdr.ctx.set_timeout(int(1e3 * samples / rate_hz) + _SLACK_MS)
+        if engine:
+            self._engine().attrs["enable"].value = "0"
+            self._await_edge(samples, rate_hz)
+        if burst is not None:
+            self._send(burst, offset, samples if engine else 0)
+        sdr._rxadc.reg_write(_STATUS_REGISTER, _OVERFLOW)
+        sdr.rx_buffer_size = samples
+        sdr._rx_init_channels()
+        if engine and self._options.edge == "soft":
+            self._engine().attrs["sync_soft"].value = "1"
+
+    def _read(self, seconds: float) -> tuple[NDArray[np.int16], bool]:
+        """The buffer's samples, and whether the device flagged a loss while the buffer was being filled.
+
+        The flag rises as well once every buffer is full, which is while the first one still travels to the host. It is
+        therefore looked at while the second one is being filled; looked at later it says nothing.
+        """
+        sdr, buffers = self._sdr, self._options.kernel_buffers
+        began = time.monotonic()
+        early: list[bool] = []
+
+        def flagged() -> bool:
+            flag = bool(sdr._rxadc.reg_read(_STATUS_REGISTER) & _OVERFLOW)
+            return flag and (self._patient or time.monotonic() - began < buffers * seconds)
+
+        def look() -> None:
+            with contextlib.suppress(OSError):  # which whoever reads the samples is told as well
+                early.append(flagged())
+
+        watch = threading.Timer((1 + _LOOK_SHARE) * seconds, look)
+        if buffers > 1 and not self._patient:
+            watch.start()
+        try:
+            sdr._rxbuf.refill()
+            lost = buffers > 1 and flagged()
+        finally:
+            watch.cancel()
+            if watch.ident is not None:
+                watch.join()
+        return np.frombuffer(sdr._rxbuf.read(), np.int16), lost or any(early)
 
     def _send(self, burst: NDArray[np.complex64], offset: int, length: int) -> None:
         """Hand over silence and burst; ``length`` pads it, round and round, for the TDD engine."""
@@ -362,10 +402,9 @@ class PlutoDevice:
             return
         self._closed = True
         _OPEN.discard(self)
-        buffer = getattr(self._sdr, "_rxbuf", None)
-        if self._busy.locked() and buffer:
-            with contextlib.suppress(OSError, AttributeError):
-                buffer.cancel()
+        if self._busy.locked():
+            with contextlib.suppress(OSError, AttributeError):  # it may be gone by now
+                self._sdr._rxbuf.cancel()
         # A call that hangs in the library keeps its buffer: to destroy that would crash.
         if self._busy.acquire(timeout=2.0):
             try:

@@ -138,7 +138,7 @@ class SimulatedPluto(PlutoRadio):
         self._node, self._ether, self._latency_s, self._seed = node, ether, start_latency_s, seed
         self._medium: EtherMedium | None = None
         self._server: PlutoServer | None = None
-        super().__init__(node.name, node.pluto or Pluto(), wait=self._lead)
+        super().__init__(node.name, node.pluto or Pluto(), wait=self._lead, patient=True)
 
     def _lead(self, seconds: float) -> None:
         if self._medium is not None:
