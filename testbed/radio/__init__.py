@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testbed.errors import UserError
 from testbed.radio.base import Radio
-from testbed.scenario import Node, Pluto, Usrp
+from testbed.scenario import Node, Pluto, Scenario, Usrp
 
 __all__ = ["check_driver", "open_radio"]
 
@@ -18,10 +18,8 @@ def check_driver(node: Node) -> None:
         )
 
 
-def open_radio(node: Node, *, ether: str, seed: int = 0) -> Radio:
-    """Driver of the radio that ``node`` names.
-
-    A simulated one finds its surroundings at ``ether``; ``seed`` is for what is random about the device itself.
+def open_radio(scenario: Scenario, node: Node, *, ether: str) -> Radio:
+    """Driver of the radio that ``node`` of ``scenario`` names; a simulated one finds its surroundings at ``ether``.
 
     Raises
     ------
@@ -45,7 +43,7 @@ def open_radio(node: Node, *, ether: str, seed: int = 0) -> Radio:
         if table.simulated:
             from testbed.radio.simulated_pluto_node import SimulatedPluto
 
-            return SimulatedPluto(node, ether, start_latency_s=node.front_end.start_latency_s, seed=seed)
+            return SimulatedPluto(scenario, node, ether)
         from testbed.radio.pluto import PlutoRadio
 
         return PlutoRadio(node.name, table)

@@ -197,10 +197,7 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             receive_delay_s=front.receive_delay_s,
             leakage_delay_s=front.leakage_delay_s,
             time_stamps=front.time_stamps or node.radio == "usrp",
-            # A simulated Pluto makes its own.
-            start_latency_samples=0
-            if node.radio == "pluto"
-            else int(front.start_latency_s * scenario.waveform.sample_rate_hz),
+            start_latency_samples=int(front.start_latency_s * scenario.waveform.sample_rate_hz),
         ),
     )
 

@@ -28,7 +28,7 @@ from testbed.errors import UserError
 from testbed.radio.base import RadioError
 from testbed.radio.ether_client import EtherConnection
 from testbed.radio.simulated import world_specification
-from testbed.radio.wire import Attach, Attached, Done, Receive, Received, Transmit
+from testbed.radio.wire import Attach, Attached, Done, Look, Receive, Received, Seen, Transmit
 from testbed.scenario import Scenario
 
 __all__ = ["CLOCK_NAMES", "MODEL_NAMES", "Looped", "PlutoServer", "serve_in_ether", "serve_looped", "serve_scene"]
@@ -160,6 +160,8 @@ class EtherMedium(Medium):
         self._ether: EtherConnection | None = None
         self._truth: dict[str, Any] | None = None
         self._power_dbm = [-60.0] * self.channels
+        self.lead_s = 0.0
+        """From the order to record to the first sample, as all radios of a run agree on it."""
 
     def join(self, *, leave: bool = False) -> None:
         """See `Medium.join`."""
@@ -193,6 +195,12 @@ class EtherMedium(Medium):
         answer, _ = self._ether.ask(Attach(self._node.name))
         if not isinstance(answer, Attached):
             raise RadioError(f"the ether answers an attachment with {type(answer).__name__}")
+
+    def hang_up(self) -> None:
+        """Leave the ether at once, though a client may wait for it."""
+        ether = self._ether
+        if ether is not None:
+            ether.close()
 
     def truth(self) -> dict[str, Any] | None:
         """See `Medium.truth`."""
@@ -236,7 +244,13 @@ class EtherMedium(Medium):
             answer, _ = ether.ask(question, np.asarray(values / np.float32(scale), np.complex64))
             if not isinstance(answer, Done):
                 raise RadioError(f"the ether answers a transmission with {type(answer).__name__}")
-        answer, data = ether.ask(Receive(samples, None, str(settings.receive_hz), settings.receive_gain_db))
+        tick = None
+        if self.lead_s:
+            seen, _ = ether.ask(Look())
+            if not isinstance(seen, Seen):
+                raise RadioError(f"the ether answers a look with {type(seen).__name__}")
+            tick = seen.tick + round(self.lead_s * self._node.rate_hz)
+        answer, data = ether.ask(Receive(samples, tick, str(settings.receive_hz), settings.receive_gain_db))
         if not isinstance(answer, Received) or len(data) != 4 * self.channels * samples:
             raise RadioError(f"the ether answers a reception with {type(answer).__name__}")
         counts = np.frombuffer(data, np.int16).reshape(self.channels, samples, 2)
