@@ -48,7 +48,7 @@ class Bench:
             address = f"127.0.0.1:{self._ether.port}"
         try:
             for node in scenario.node:
-                self._radios[node.name] = open_radio(node, ether=address)
+                self._radios[node.name] = open_radio(scenario, node, ether=address)
         except RadioError as error:
             self.close()
             raise RunError(str(error)) from None
@@ -88,6 +88,7 @@ class Bench:
                 rate_hz=schedule.nominal_rate_hz(scenario),
                 antennas=node.antennas,
                 tx_power_dbm=node.tx_power_dbm,
+                start_lead_s=scenario.round.start_lead_s or 0.0,
             )
             try:
                 self._applied[node.name] = self._radios[node.name].configure(settings)
