@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
+from dsp.fourier import transformed
 from dsp.waveform import Waveform
 
 __all__ = ["combine", "common_phase", "follow", "noise_beyond_prefix", "smooth"]
@@ -33,7 +33,9 @@ def smooth(
     waveform: Waveform,
     regularisation: float | NDArray[np.floating],
 ) -> NDArray[np.complex64]:
-    """Responses of delay-limited channels nearest to ``values``, by conjugate gradients.
+    """Responses of delay-limited channels nearest to ``values``, by conjugate gradients in single precision.
+
+    A row ends when its squared residual has fallen by 100 dB, or after 24 steps.
 
     Parameters
     ----------
@@ -48,38 +50,34 @@ def smooth(
     -------
     complex64 array, shape (row, subcarrier)
     """
-    gate = _gate(waveform)
-    places = waveform.bins % waveform.fft_size
+    from dsp.kernels.fourier import twiddles
+    from dsp.kernels.smoothing import smoother
+
+    rows, subcarriers = values.shape
     weights = np.broadcast_to(np.asarray(weights, np.float32), values.shape)
+    damping = np.broadcast_to(np.asarray(regularisation, np.float32), rows)
+    out = np.empty((rows, subcarriers), np.complex64)
+    smoother(waveform.fft_size)(
+        np.ascontiguousarray(values, np.complex64),
+        np.ascontiguousarray(weights),
+        _runs(tuple(_gate(waveform).tolist())),
+        _runs(tuple((waveform.bins % waveform.fft_size).tolist())),
+        np.ascontiguousarray(damping),
+        _ITERATIONS,
+        _TOLERANCE,
+        *twiddles(waveform.fft_size),
+        out,
+    )
+    return out
 
-    def forward(taps: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        full = np.zeros((len(taps), waveform.fft_size), np.complex64)
-        full[:, gate] = taps
-        return np.asarray(fft.fft(full, axis=1, overwrite_x=True)[:, places])
 
-    def adjoint(response: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        full = np.zeros((len(response), waveform.fft_size), np.complex64)
-        full[:, places] = response
-        return np.asarray(fft.ifft(full, axis=1, norm="forward", overwrite_x=True)[:, gate])
-
-    residual = adjoint((weights * values).astype(np.complex64))
-    taps = np.zeros_like(residual)
-    direction = residual.copy()
-    power = np.sum(np.abs(residual) ** 2, axis=1, keepdims=True)
-    floor = 1e-12 * power + 1e-30
-    damping = np.reshape(np.asarray(regularisation, np.float32), (-1, 1))
-    enough = _TOLERANCE * power
-    for _ in range(_ITERATIONS):
-        if np.all(power <= enough):
-            break
-        image = adjoint(weights * forward(direction)) + damping * direction
-        step = power / (np.sum((direction.conj() * image).real, axis=1, keepdims=True) + floor)
-        taps += step * direction
-        residual -= step * image
-        fresh = np.sum(np.abs(residual) ** 2, axis=1, keepdims=True)
-        direction = residual + fresh / (power + floor) * direction
-        power = fresh
-    return forward(taps)
+@lru_cache(maxsize=16)
+def _runs(places: tuple[int, ...]) -> NDArray[np.int64]:
+    """Runs of ascending neighbours: where each begins, the place there, and its length."""
+    values = np.asarray(places, np.int64)
+    first = np.concatenate([[0], np.flatnonzero(np.diff(values) != 1) + 1])
+    count = np.diff(np.concatenate([first, [values.size]]))
+    return np.stack([first, values[first], count], axis=1)
 
 
 def common_phase(
@@ -202,7 +200,9 @@ def noise_beyond_prefix(
     expected = 0.0
     # The two half bands apart: the carrier's gap between them would raise the side lobes.
     for side in (slice(0, half), slice(half, 2 * half)):
-        beyond = fft.ifft(values[..., side] * taper.astype(np.float32), size, axis=2, norm="forward")[..., low:high]
+        padded = np.zeros((*values.shape[:2], size), np.complex64)
+        padded[..., :half] = values[..., side] * taper.astype(np.float32)
+        beyond = transformed(padded, inverse=True)[..., low:high]
         measured += np.sum(np.mean(np.abs(beyond) ** 2, axis=2, dtype=float), axis=1)
         expected += float(np.sum(taper**2 / weights[:, side]))
     return np.asarray(measured / expected)

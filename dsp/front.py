@@ -18,6 +18,7 @@ from scipy import fft
 
 from dsp.channel import ChannelState
 from dsp.equalization import back_off, combine, follow, noise_beyond_prefix, smooth
+from dsp.fourier import transformed
 from dsp.moment import Moment
 from dsp.payload import Decoded, decode, error_vector_db, grid_of, soft_bits
 from dsp.resampling import interpolate, margin_samples
@@ -300,7 +301,7 @@ def _transform(
     )
     turn = (reference.rotation * reference.start) % 1.0
     place = np.exp(2j * pi * (turn + bins * back_off(waveform) / size)).astype(np.complex64)
-    return np.asarray(fft.fft(windows, axis=2, overwrite_x=True)[..., bins % size] * place)
+    return np.asarray(transformed(windows)[..., bins % size] * place)
 
 
 def _residual_cfo(received: _Received, pilots: NDArray[np.complex64], waveform: Waveform) -> float:

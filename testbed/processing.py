@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from testbed.environment import environment
-from testbed.fingerprints import FINGERPRINT_NAME
 from testbed.pipeline import Pipeline
 from testbed.report.page import write_report
 from testbed.results import EventRow, Results, save_results
@@ -20,11 +17,7 @@ __all__ = ["node_facts", "write_products", "write_scenario"]
 
 
 def write_scenario(folder: Path, scenario: Scenario) -> None:
-    """State the experiment, every key spelled out, beside what it gave; what it compared with lies beside it too."""
-    given = scenario.fingerprint
-    if given.file:
-        given = msgspec.structs.replace(given, file=FINGERPRINT_NAME)
-        scenario = msgspec.structs.replace(scenario, fingerprint=given)
+    """State the experiment, every key spelled out, beside what it gave."""
     (folder / SCENARIO_NAME).write_text(dumps(scenario), encoding="utf-8")
 
 
@@ -53,7 +46,6 @@ def write_products(
     results = pipeline.finish(environment(scenario), events)
     save_results(results, folder)
     pipeline.products.save(folder / PRODUCTS_NAME)
-    pipeline.fingerprints.save(folder)
     if report:
         write_report(folder)
     return results

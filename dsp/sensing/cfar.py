@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from dsp.channel import FloatArray
 from dsp.sensing.delay_doppler import DelayDopplerMap
 
-__all__ = ["CfarResult", "Training", "cfar", "detection_probability", "threshold_factor", "training_efficiency"]
+__all__ = [
+    "CfarResult",
+    "Training",
+    "cfar",
+    "detection_probability",
+    "threshold_factor",
+    "training_efficiency",
+    "training_means",
+]
 
 _MIN_TRAINING = 8
 """Fewer training cells than this estimate no noise floor: the cell is not tested."""
@@ -155,18 +163,13 @@ def cfar(
     ValueError
         If the rate is no probability or the training region is empty.
     """
-    from dsp.kernels.cfar import _strided_table, _training
-
     region = training or Training()
     if region.reach[0] < region.guard[0] or region.reach[1] < region.guard[1] or region.reach == region.guard:
         raise ValueError(f"training cells must reach beyond the guard: {region}")
     power: NDArray[np.float64] = np.ascontiguousarray(found.power, dtype=np.float64)
     usable = np.broadcast_to((found.usable >= _MIN_USABLE)[:, None], power.shape)
     usable = np.ascontiguousarray(usable if candidates is None else usable & candidates)
-    sums, counts = np.empty(power.shape), np.empty(power.shape, np.int64)
-    _strided_table(power, usable, found.doppler_padding, found.delay_padding, sums, counts)
-    mean, number = np.empty(power.shape), np.empty(power.shape, np.int64)
-    _training(sums, counts, (found.doppler_padding, found.delay_padding), region.guard, region.reach, mean, number)
+    mean, number = training_means(power, usable, (found.doppler_padding, found.delay_padding), region)
     efficiency = training_efficiency(found, region)
     looks = found.values.shape[0]
     by_number = np.full(int(number.max(initial=0)) + 1, np.inf)
@@ -178,6 +181,28 @@ def cfar(
     threshold = np.full(power.shape, np.inf)
     threshold[tested] = factor[tested] * mean[tested]
     return CfarResult(power > threshold, threshold, tested, mean, efficiency)
+
+
+def training_means(
+    power: NDArray[np.float64], usable: NDArray[np.bool_], strides: tuple[int, int], training: Training
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean power and number of each cell's training cells, by a summed-area table in double precision.
+
+    Parameters
+    ----------
+    power, usable : float64 and bool arrays, shape (doppler, delay), C-contiguous
+        Cells that are not usable are left out.
+    strides : (int, int)
+        Cells of the map per resolution cell, over which guard and reach are counted.
+    training : Training
+    """
+    from dsp.kernels.cfar import _strided_table, _training
+
+    sums, counts = np.empty(power.shape), np.empty(power.shape, np.int64)
+    _strided_table(power, usable, *strides, sums, counts)
+    mean, number = np.empty(power.shape), np.empty(power.shape, np.int64)
+    _training(sums, counts, strides, training.guard, training.reach, mean, number)
+    return mean, number
 
 
 def _correlation(weights: FloatArray, position: FloatArray, step: float, reach: int) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,14 @@ _COLUMNS = (
 
 
 def write_page(
-    folder: Path, name: str, page: Page, rows: Sequence[BenchRow], environment: dict[str, Any], *, seed: int = 1
+    folder: Path,
+    name: str,
+    page: Page,
+    rows: Sequence[BenchRow],
+    environment: dict[str, Any],
+    picture: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write NAME.json, NAME.md and NAME.png into ``folder``; ``seed`` is of a page that has a picture of its own."""
+    """Write NAME.json, NAME.md and NAME.png into ``folder``; a ``picture`` of the bench's own in place of the usual."""
     from testbed.bench.figure import draw
 
     write_rows(folder / f"{name}.json", rows, environment)
@@ -33,11 +37,10 @@ def write_page(
     if verdicts:
         text += f"\n{_goal_table(verdicts)}\n"
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    if page.picture is None:
+    if picture is None:
         draw(page, rows, folder / f"{name}.png")
     else:
-        module, function = page.picture
-        getattr(import_module(f"testbed.bench.{module}"), function)(folder / f"{name}.png", seed)
+        picture(folder / f"{name}.png")
 
 
 def write_goals(folder: Path, pages: Mapping[str, Page]) -> None:

@@ -1,4 +1,4 @@
-"""`isac bench`: accuracy against the bounds, measured here and now."""
+"""`isac bench`: accuracy against the bounds and speed against the bare transforms, measured here and now."""
 
 from __future__ import annotations
 
@@ -60,10 +60,49 @@ def accuracy(
         verdicts[name] = judged(page(name).goals, made)
         # after each bench, so that one interrupted later leaves the others' pages
         out.mkdir(parents=True, exist_ok=True)
-        write_page(out, name, page(name), made, versions(), seed=seed)
+        write_page(out, name, page(name), made, versions())
         write_goals(out, PAGES)
     print_rows(rows)
     print_verdicts(verdicts)
+    click.echo(f"all figures, as tables and pictures, in {out}")
+    if json_file is not None:
+        write_rows(json_file, rows, versions())
+
+
+@command.command("speed")
+@click.argument("names", nargs=-1, metavar="[GROUP]...")
+@click.option("--rounds", type=click.IntRange(min=7), default=9, show_default=True, help="Of every comparison.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("bench/speed"),
+    show_default=True,
+    help="Folder for the table and the figures; those of the same name are replaced.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None) -> None:
+    """Each stage against a copy, bare transforms and plain numpy, one thread; all groups if none is named."""
+    from testbed.bench.rows import write_rows
+    from testbed.bench.speed_run import GROUPS, measured, print_speed, write_speed
+    from testbed.environment import versions
+    from testbed.errors import UserError
+    from testbed.progress import progress_bar
+
+    unknown = [name for name in names if name not in GROUPS]
+    if unknown:
+        raise UserError(f"bench speed: no group is called {unknown[0]!r}: there are {', '.join(GROUPS)}")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"bench speed: --out {out} is a file: name a folder")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise UserError(f"bench speed: --json {json_file}: there is no folder {json_file.parent}")
+    rows = []
+    chosen = names or tuple(GROUPS)
+    with progress_bar(len(chosen)) as progress:
+        for number, name in enumerate(chosen):
+            rows += measured(name, rounds, lambda _, text, number=number: progress(number, text))  # type: ignore[misc]
+    out.mkdir(parents=True, exist_ok=True)
+    write_speed(out, rows, versions())
+    print_speed(rows)
     click.echo(f"all figures, as tables and pictures, in {out}")
     if json_file is not None:
         write_rows(json_file, rows, versions())

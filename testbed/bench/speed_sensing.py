@@ -1,0 +1,49 @@
+"""Stages of sensing beside the frame's own: CFAR on its map."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.sensing.cfar import Training, training_means
+from testbed.bench.speed import Goal, Stage
+
+__all__ = ["stages", "summed_area_means"]
+
+_DOPPLERS, _DELAYS = 256, 1024
+
+
+def summed_area_means(power: NDArray[np.float64], training: Training) -> NDArray[np.float64]:
+    """Training means of every cell by numpy: a summed-area table, and boxes cut at the edges by index."""
+    rows, columns = power.shape
+    table = np.zeros((rows + 1, columns + 1))
+    np.cumsum(np.cumsum(power, axis=0), axis=1, out=table[1:, 1:])
+
+    def box(half: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        i, j = np.arange(rows), np.arange(columns)
+        top, bottom = np.maximum(i - half[0], 0), np.minimum(i + half[0] + 1, rows)
+        left, right = np.maximum(j - half[1], 0), np.minimum(j + half[1] + 1, columns)
+        total = table[bottom][:, right] - table[top][:, right] - table[bottom][:, left] + table[top][:, left]
+        return total, np.outer(bottom - top, right - left)
+
+    outer, many = box(training.reach)
+    inner, few = box(training.guard)
+    return (outer - inner) / (many - few)
+
+
+def stages() -> list[Stage]:
+    """CFAR on a map of the reference frame's size."""
+    rng = np.random.default_rng(1)
+    power = rng.exponential(size=(_DOPPLERS, _DELAYS))
+    usable = np.ones(power.shape, bool)
+    region = Training()
+    factor = 12.0
+
+    def ours() -> NDArray[np.bool_]:
+        mean, _ = training_means(power, usable, (1, 1), region)
+        return power > factor * mean
+
+    def plain() -> NDArray[np.bool_]:
+        return power > factor * summed_area_means(power, region)
+
+    return [Stage("CFAR", ours, {"numpy": plain}, {"numpy": Goal(6, at_least=True)})]

@@ -1,1 +1,0 @@
-"""Measurements of radios against themselves and each other, through the contract that every radio keeps."""
