@@ -10,7 +10,13 @@ from scipy.integrate import simpson
 
 from dsp.channel import FloatArray
 
-__all__ = ["PowerLaw", "midpoint_wander_s", "synthesizer_frequency_deviation_hz"]
+__all__ = [
+    "PowerLaw",
+    "midpoint_wander_s",
+    "phase_power",
+    "synthesizer_frequency_deviation_hz",
+    "synthesizer_phase_deviation_rad",
+]
 
 _HIGHEST_HZ = 1e5
 """Where a synthesizer's loop no longer follows its reference: clock noise beyond it does not reach the air."""
@@ -93,3 +99,58 @@ def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, leng
     frequency = x / (pi * length_s)
     density = level / (1.0 + (frequency / corner_hz) ** 2) * weight**2
     return sqrt(float(simpson(density, x=frequency))) / (2 * pi)
+
+
+def synthesizer_phase_deviation_rad(rms_rad: float, *, corner_hz: float, length_s: float) -> float:
+    """Standard deviation of the mean of one synthesizer's phase noise over ``length_s``.
+
+    The same phase noise; the mean of a record of length T weights its spectrum by sinc²(f·T).
+
+    Parameters
+    ----------
+    rms_rad, corner_hz, length_s : float
+        As `synthesizer_frequency_deviation_hz`.
+
+    Returns
+    -------
+    float
+        Radians.
+    """
+    # ∫ S_0/(1 + (f/c)²)·sinc²(fT) df in closed form, with a = 2πcT: σ²·2/a·(1 - (1 - e⁻ᵃ)/a)
+    a = 2 * pi * corner_hz * length_s
+    share = 2 / a * (1 + np.expm1(-a) / a) if a > 1e-4 else 1.0 - a / 3
+    return rms_rad * sqrt(float(share))
+
+
+def phase_power(
+    power_law: PowerLaw, weights: FloatArray, time_s: FloatArray, *, carrier_hz: float, separation_s: float
+) -> float:
+    """Expected power that clock noise puts into given components of the matched product's phase.
+
+    The product's phase is -2π·carrier times the sum of the time offset at the two directions' slots, x(t) + x(t + D):
+    component w takes ∫ S_x·(2π·carrier)²·|1 + exp(j2πfD)|²·|Σ w·exp(j2πft)|² df of it.
+
+    Parameters
+    ----------
+    power_law : PowerLaw
+        Of the two clocks' difference.
+    weights : float array, shape (time, component)
+        Orthogonal to a constant and a straight line, which clock noise has without end.
+    time_s : float array, shape (time,)
+        In seconds, ascending.
+    separation_s : float ≥ 0
+        From one slot to the other, D.
+
+    Returns
+    -------
+    float
+        Summed over the components, in rad².
+    """
+    span_s = float(time_s[-1] - time_s[0])
+    if span_s <= 0.0 or power_law == PowerLaw():
+        return 0.0
+    frequency = np.geomspace(0.02 / span_s, 30.0 / span_s, 400)
+    taken = np.abs(np.exp(2j * pi * np.outer(frequency, time_s)) @ weights) ** 2
+    both = 4.0 * np.cos(pi * frequency * separation_s) ** 2
+    density = power_law.time_error(frequency) * (2 * pi * carrier_hz) ** 2 * both * taken.sum(axis=1)
+    return float(simpson(density * frequency, x=np.log(frequency)))

@@ -55,6 +55,8 @@ class _Queued:
     samples: NDArray[np.complex64]
     offset: int
     tick: int | None
+    carrier_hz: Fraction | None
+    level_db: float
 
 
 @dataclass
@@ -71,6 +73,8 @@ class _Attached:
     """Samples asked for and not yet rendered."""
     wanted_tick: int | None = None
     """Tick of the device's counter from which they are asked for; None: from the present."""
+    carrier_hz: Fraction | None = None
+    gains_db: tuple[float, ...] | None = None
     result: Reception | Exception | None = None
     stalled: bool = False
     """Did not ask in time for an earlier batch: not waited for until it asks again."""
@@ -155,11 +159,19 @@ class Ether:
             return Present(first - origin, self.world.tick_at(node, Fraction(floor(start))) - origin)
 
     def transmit(
-        self, node: str, samples: NDArray[np.complex64], *, offset_samples: int = 0, tick: int | None = None
+        self,
+        node: str,
+        samples: NDArray[np.complex64],
+        *,
+        offset_samples: int = 0,
+        tick: int | None = None,
+        carrier_hz: Fraction | None = None,
+        level_db: float = 0.0,
     ) -> None:
         """Queue samples to leave ``offset_samples`` after the first sample of the node's next reception.
 
-        With ``tick`` they leave at that tick of the device's counter instead, as timed transmission does.
+        With ``tick`` they leave at that tick of the device's counter instead, as timed transmission does. A device
+        that is tuned and set by itself says where its synthesizer is and how far above the node's power it sends.
 
         Raises
         ------
@@ -174,12 +186,21 @@ class Ether:
         if values.size and float(np.max(np.abs(values))) > 1.0 + 1e-6:
             raise ValueError(f"samples of '{node}' exceed full scale: peak {float(np.max(np.abs(values))):.3f}")
         with self._change:
-            self._radio(node).queue.append(_Queued(values, offset_samples, tick))
+            self._radio(node).queue.append(_Queued(values, offset_samples, tick, carrier_hz, level_db))
 
-    def receive(self, node: str, samples: int, *, tick: int | None = None) -> Reception:
+    def receive(
+        self,
+        node: str,
+        samples: int,
+        *,
+        tick: int | None = None,
+        carrier_hz: Fraction | None = None,
+        gains_db: tuple[float, ...] | None = None,
+    ) -> Reception:
         """Next stretch of a node; blocks until its batch is rendered.
 
-        It begins at ``tick`` of the device's counter, as timed reception does, or at the node's present.
+        It begins at ``tick`` of the device's counter, as timed reception does, or at the node's present. A device that
+        is tuned and set by itself says where its synthesizer is and the gain of each antenna.
 
         Raises
         ------
@@ -196,7 +217,12 @@ class Ether:
                 raise EtherError(f"'{node}' waits for another reception already")
             if tick is not None and tick < (now := self.present(node).tick):
                 raise ValueError(f"'{node}' wants to receive from tick {tick}, {now - tick} samples in the past")
+            if gains_db is not None and len(gains_db) != self.world.nodes[node].antennas:
+                raise ValueError(
+                    f"'{node}' has {self.world.nodes[node].antennas} antennas, {len(gains_db)} gains given"
+                )
             radio.wanted, radio.wanted_tick, radio.stalled = samples, tick, False
+            radio.carrier_hz, radio.gains_db = carrier_hz, gains_db
             if self._waiting_since is None:
                 self._waiting_since = monotonic()
             self._change.notify_all()
@@ -247,13 +273,15 @@ class Ether:
                 first = radio.wanted_tick + radio.origin
             count = radio.wanted or 0
             longest = max(longest, Fraction(first - earliest + count) / self.world.nodes[name].rate_hz)
-            requests[name] = Request(first, count, self._batch, radio.stream)
+            requests[name] = Request(first, count, self._batch, radio.stream, radio.carrier_hz, radio.gains_db)
             bursts[name] = [
                 Burst(
                     first + queued.offset + radio.latency if queued.tick is None else queued.tick + radio.origin,
                     0.0,
                     queued.samples,
                     radio.stream,
+                    queued.carrier_hz,
+                    queued.level_db,
                 )
                 for queued in radio.queue
             ]

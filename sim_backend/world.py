@@ -55,6 +55,10 @@ class Burst:
     """Shape (sample,); a magnitude of one is full scale, sent at the node's ``tx_power_dbm``."""
     stream: int = 0
     """The transmit LO's phase is random for each stream."""
+    carrier_hz: Fraction | None = None
+    """Where the transmit synthesizer is tuned, if not to the node's carrier."""
+    level_db: float = 0.0
+    """Above the node's ``tx_power_dbm``."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ class Request:
     """Names the stretch for everything random in it."""
     stream: int = 0
     """The receive LO's phase is random for each stream."""
+    carrier_hz: Fraction | None = None
+    """Where the receive synthesizer is tuned, if not to the node's carrier."""
+    gains_db: tuple[float, ...] | None = None
+    """Receive gain of each antenna, if not the front end's: full scale is minus this in dBm."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,8 @@ class _Stretch:
     reading: FloatArray
     """Clock's advance over its noiseless value at the anchor, at each block edge."""
     first_reading: float
+    carrier_hz: Fraction
+    """Where the receiver is tuned."""
     times: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +134,9 @@ class _Heard:
     """Carrier phase at the anchor."""
     constant_s: float
     """Delay of the two chains."""
+    carrier_hz: float
+    level: float
+    """Factor on the field beyond the node's stated power."""
     rough: FloatArray
     """Place in the burst at each block edge, without delay."""
 
@@ -294,7 +307,8 @@ class World:
         first = float(Fraction(request.first_tick) / node.rate_hz - anchor - clock.error_at(anchor))
         edges = -(-request.samples // BLOCK) + 1
         reading = first + np.arange(edges, dtype=np.float64) * (BLOCK / float(node.rate_hz))
-        return _Stretch(node, request, anchor, clock.elapsed_at(anchor, reading), reading, first)
+        carrier = node.carrier_hz if request.carrier_hz is None else request.carrier_hz
+        return _Stretch(node, request, anchor, clock.elapsed_at(anchor, reading), reading, first, carrier)
 
     def _receive(self, name: str, request: Request, sources: Mapping[str, list[tuple[Burst, Source]]]) -> Rendered:
         stretch = self._stretch(name, request)
@@ -303,10 +317,14 @@ class World:
         whole = (stretch.elapsed.size - 1) * BLOCK
         angle = front_end.phase_noise(front, rate, whole, self.spec.seed, *label)
         kept, gaps = front_end.losses(front, request.samples, self.spec.seed, *label)
-        scale = float(np.sqrt(1e3 * 10 ** (self.gain_db(name) / 10)))
+        gains_db = request.gains_db or (self.gain_db(name),) * stretch.node.antennas
         antennas = []
         heard = {
-            transmitter: [self._hear(stretch, transmitter, burst, source) for burst, source in bursts]
+            transmitter: [
+                self._hear(stretch, transmitter, burst, source)
+                for burst, source in bursts
+                if self._in_band(stretch, transmitter, burst)
+            ]
             for transmitter, bursts in sources.items()
         }
         for antenna in range(stretch.node.antennas):
@@ -316,7 +334,8 @@ class World:
                     for burst in bursts:
                         self._add(stretch, burst, path, level, real, imaginary)
             counts = front_end.digitise(
-                front, real, imaginary, noise_power=self.noise_watts(name), scale=scale, angle=angle,
+                front, real, imaginary, noise_power=self.noise_watts(name),
+                scale=float(np.sqrt(1e3 * 10 ** (gains_db[antenna] / 10))), angle=angle,
                 seed=self.spec.seed, labels=(*label, antenna),
             )[: request.samples]  # fmt: skip
             antennas.append(counts if kept is None else counts[kept])
@@ -327,13 +346,20 @@ class World:
             self._truth(stretch),
         )
 
+    def _in_band(self, stretch: _Stretch, transmitter: str, burst: Burst) -> bool:
+        """Whether a burst's band reaches into the receiver's, whose analog filter keeps out what does not."""
+        node = self.nodes[transmitter]
+        carrier = node.carrier_hz if burst.carrier_hz is None else burst.carrier_hz
+        return abs(carrier - stretch.carrier_hz) < (node.rate_hz + stretch.node.rate_hz) / 2
+
     def _hear(self, stretch: _Stretch, transmitter: str, burst: Burst, source: Source) -> _Heard:
         """A burst on a receiver's time base, before any path."""
         node, other = stretch.node, self.nodes[transmitter]
         clock, own_clock, anchor = self.clocks[transmitter], self.clocks[stretch.node.name], stretch.anchor
         error = clock.error_at(anchor)
         origin = float((anchor + error) * other.rate_hz - burst.start_tick) - burst.start_fraction
-        turns = other.carrier_hz * (anchor + error) - node.carrier_hz * (anchor + own_clock.error_at(anchor))
+        carrier = other.carrier_hz if burst.carrier_hz is None else burst.carrier_hz
+        turns = carrier * (anchor + error) - stretch.carrier_hz * (anchor + own_clock.error_at(anchor))
         start = float(turns - floor(turns)) + self.lo_phase(transmitter, "transmit", burst.stream)
         start -= self.lo_phase(node.name, "receive", stretch.request.stream)
         # Without the clock's noise and any delay: good enough to find the blocks that hear a run.
@@ -342,7 +368,8 @@ class World:
         )
         rough = origin + float(other.rate_hz) * (stretch.elapsed + growth)
         constant = other.front_end.transmit_delay_s + node.front_end.receive_delay_s
-        return _Heard(other, clock, source, origin, start, constant, rough)
+        level = float(10 ** (burst.level_db / 20))
+        return _Heard(other, clock, source, origin, start, constant, float(carrier), level, rough)
 
     def _add(
         self,
@@ -354,8 +381,8 @@ class World:
         imaginary: NDArray[np.float32],
     ) -> None:
         """Add one path of one burst: carrier fc_m·s_m(t - tau) against fc_n·s_n(t), envelope at s_m(t - tau)."""
-        rate, carrier = float(burst.node.rate_hz), float(burst.node.carrier_hz)
-        own_carrier, receive_delay = float(stretch.node.carrier_hz), stretch.node.front_end.receive_delay_s
+        rate, carrier = float(burst.node.rate_hz), burst.carrier_hz
+        own_carrier, receive_delay = float(stretch.carrier_hz), stretch.node.front_end.receive_delay_s
         reach = rate * (path.delay_s(stretch.times[[0, -1]]) + burst.constant_s)
         for run in burst.source.active:
             low = int(np.searchsorted(burst.rough, run[0] - 2 * (TAPS + BLOCK) + reach.min()))
@@ -371,7 +398,7 @@ class World:
             block = slice(edges.start * BLOCK, (edges.stop - 1) * BLOCK)
             propagate(
                 burst.source, run, burst.origin + rate * emitted, cycles,
-                level * path.amplitude(float(times[times.size // 2])), real[block], imaginary[block],
+                level * burst.level * path.amplitude(float(times[times.size // 2])), real[block], imaginary[block],
             )  # fmt: skip
 
     # -- truth ------------------------------------------------------------------------------------------------

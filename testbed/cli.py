@@ -27,6 +27,7 @@ COMMANDS = {
     "iq": ("testbed.commands.iq", "Read raw IQ of WiFi or LTE."),
     "node": ("testbed.commands.node", "Start a node's agent on this machine."),
     "keys": ("testbed.commands.keys", "Make the keys by which nodes know each other."),
+    "calibrate": ("testbed.commands.calibrate", "Measure radios' constants; find the gains at which all fits."),
     "doctor": ("testbed.commands.doctor", "Say what is missing or wrong here, and what mends it."),
     "firmware": ("testbed.commands.firmware", "Plan and apply a radio's profile; design its FIR filters."),
     "sim": ("testbed.commands.sim", "Serve simulated devices on the network."),

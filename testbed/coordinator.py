@@ -397,8 +397,16 @@ class _Run:
             self._lose(peer, f"sent what is not of this protocol: {error}")
 
     def _complete(self, peer: _Peer) -> None:
-        if peer.assembly is not None and peer.assembly.complete:
-            peer.capture, peer.assembly = peer.assembly.capture(), None
+        if peer.assembly is None or not peer.assembly.complete:
+            return
+        capture, peer.assembly = peer.assembly.capture(), None
+        if capture.stretches:
+            peer.capture = capture
+            return
+        # Nothing that could be used: the round goes on without it, and says why.
+        peer.wanted = False
+        for event in capture.events:
+            self._note(event["code"], event["text"], peer.name)
 
     def _watch(self) -> None:
         now = time.monotonic()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from math import hypot, pi
 from typing import Any
 
@@ -12,8 +12,13 @@ import numpy as np
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState
 from dsp.moment import Moment
-from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
-from dsp.synchronization.base import Method, Need, Observation, Offset, Port
+from dsp.oscillator import (
+    PowerLaw,
+    midpoint_wander_s,
+    synthesizer_frequency_deviation_hz,
+    synthesizer_phase_deviation_rad,
+)
+from dsp.synchronization.base import Method, MissingInputError, Need, Observation, Offset, Port
 from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
 from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight
 from testbed.antennas import antenna_m
@@ -21,7 +26,7 @@ from testbed.calibration import Calibration
 from testbed.methods import method
 from testbed.scenario import Node, Scenario
 
-__all__ = ["Departed", "Heard", "Observed", "estimates", "observed"]
+__all__ = ["Departed", "Heard", "Inputs", "Observed", "averaged", "estimates", "observed"]
 
 _COHERENT_S = 0.5e-3
 """Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
@@ -51,7 +56,7 @@ class Heard:
     """The same without the movers found; None where none were looked for."""
 
 
-def _averaged(heard: Heard, *, standing: bool) -> ChannelState:
+def averaged(heard: Heard, *, standing: bool) -> ChannelState:
     """CSI averaged over runs of symbols short against any motion, which evens the weights out."""
     csi = heard.quiet if standing and heard.quiet is not None else heard.csi
     symbols = int((csi.frame_of_symbol == csi.frame_of_symbol[0]).sum())
@@ -61,25 +66,81 @@ def _averaged(heard: Heard, *, standing: bool) -> ChannelState:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What single families need beside the CSI of one direction of a link."""
+
+    given: Mapping[Need, Any] = field(default_factory=dict)
+    lacking: Mapping[Need, str] = field(default_factory=dict)
+    """Why an input is not given, in words."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """What a pair observed of each other, as the methods receive it."""
 
     standing: Observation
     """Without the movers found: for methods that compare the two directions, which see a mover in different places."""
-    whole: Observation
-    """With everything that was heard: for methods that look at one direction, movers included."""
+    forward: Observation
+    """With everything that was heard: for methods that look at one direction, movers included. What the chains add is
+    in its departure, so that reception less departure is the delay from antenna to antenna."""
+    backward: Observation | None
+    """The same of the other direction."""
+    lacking: tuple[Mapping[Need, str], Mapping[Need, str]] = ({}, {})
+    """Why either direction lacks an input."""
 
 
-def observed(forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration) -> Observed:
-    """What the pair observed."""
+def observed(
+    forward: Heard,
+    reverse: Heard | None,
+    scenario: Scenario,
+    calibration: Calibration,
+    inputs: tuple[Inputs, Inputs] = (Inputs(), Inputs()),
+) -> Observed:
+    """What the pair observed; ``inputs`` are those of ``forward`` and of ``reverse``."""
+    there, back = inputs
     return Observed(
-        _observation(forward, reverse, scenario, calibration, standing=True),
-        _observation(forward, reverse, scenario, calibration, standing=False),
+        _observation(forward, reverse, scenario, calibration, there, standing=True),
+        _one_way(forward, reverse, scenario, calibration, there),
+        None if reverse is None else _one_way(reverse, forward, scenario, calibration, back),
+        (there.lacking, back.lacking),
     )
 
 
+def _one_way(
+    forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration, inputs: Inputs
+) -> Observation:
+    """Observation for methods of one direction."""
+    seen = _observation(forward, reverse, scenario, calibration, inputs, standing=False)
+    # one slot alone: no wander between two, but both synthesizers once instead of the mean of twice both
+    seen = replace(seen, clock_std_s=0.0, clock_std_hz=seen.clock_std_hz * 2.0**0.5)
+    departed = forward.departed
+    if departed is None:
+        return seen
+    chains_s = calibration.one_way_s(
+        forward.receiver.name, forward.transmitter.name, time_stamped=departed.time_stamped
+    )
+    return replace(
+        seen,
+        departure=departed.moment.shifted(chains_s),
+        departure_std_s=max(seen.departure_std_s, 0.5 * departed.std_s),
+    )
+
+
+def _on_mean_clock(offset: Offset, carrier_hz: float) -> Offset:
+    """The offset with its CFO counted per second of both clocks' mean, where one direction counts on the receiver's."""
+    if offset.cfo_hz is None:
+        return offset
+    return replace(offset, cfo_hz=offset.cfo_hz / (1.0 + 0.5 * offset.cfo_hz / carrier_hz))
+
+
 def _observation(
-    forward: Heard, reverse: Heard | None, scenario: Scenario, calibration: Calibration, *, standing: bool
+    forward: Heard,
+    reverse: Heard | None,
+    scenario: Scenario,
+    calibration: Calibration,
+    inputs: Inputs,
+    *,
+    standing: bool,
 ) -> Observation:
     port = Port.SHARED
     if "separate" in (forward.receiver.port, forward.transmitter.port):
@@ -96,19 +157,21 @@ def _observation(
         constant_s = 0.5 * (there - back)
         departure_std_s = 0.5 * hypot(departed.std_s, returned.std_s)
         separation_s = abs(forward.csi.reference.seconds_since(returned.moment))
-    length_s = float(forward.csi.symbol_s[-1] - forward.csi.symbol_s[0])
-    wander_s, wander_hz = _clock_noise((forward.receiver, forward.transmitter), separation_s, max(length_s, 1e-6))
+    noise = _clock_noise(forward.csi, (forward.receiver, forward.transmitter), separation_s)
     return Observation(
-        forward=_averaged(forward, standing=standing),
+        forward=averaged(forward, standing=standing),
         departure=None if departed is None else departed.moment,
-        reverse=None if reverse is None else _averaged(reverse, standing=standing),
+        reverse=None if reverse is None else averaged(reverse, standing=standing),
         reverse_departure=None if returned is None else returned.moment,
         port=port,
         chain_constant_s=constant_s,
         departure_std_s=departure_std_s,
-        clock_std_s=wander_s,
-        clock_std_hz=wander_hz,
-        extras=_extras(forward, scenario),
+        clock_std_s=noise.wander_s,
+        clock_std_hz=noise.frequency_hz,
+        clock_std_rad=noise.phase_rad,
+        oscillators=difference((forward.receiver, forward.transmitter)),
+        separation_s=separation_s,
+        extras=_extras(forward, scenario) | dict(inputs.given),
     )
 
 
@@ -126,21 +189,33 @@ def _extras(forward: Heard, scenario: Scenario) -> dict[str, Any]:
 def estimates(name: str, pair: Observed) -> tuple[Offset, Offset]:
     """What the method called ``name`` says of the pair, both ways; one that needs both directions is asked once."""
     chosen = method(name)
-    seen = pair.standing if Need.REVERSE_LINK in chosen.needs else pair.whole
-    offset = _asked(chosen, seen)
-    if seen.reverse is None:
-        return offset, offset
-    if Need.REVERSE_LINK in chosen.needs and offset.to_s is not None:
-        return offset, _mirrored(offset, seen.reverse)
-    return offset, _asked(chosen, seen.reversed())
+    if Need.REVERSE_LINK in chosen.needs:
+        offset = _asked(chosen, pair.standing, pair.lacking[0])
+        if pair.standing.reverse is None:
+            return offset, offset
+        if offset.to_s is not None:
+            return offset, _mirrored(offset, pair.standing.reverse)
+        return offset, _asked(chosen, pair.standing.reversed(), pair.lacking[1])
+    offset = _asked(chosen, pair.forward, pair.lacking[0])
+    return offset, offset if pair.backward is None else _asked(chosen, pair.backward, pair.lacking[1])
 
 
-def _asked(chosen: Method, seen: Observation) -> Offset:
+def _asked(chosen: Method, seen: Observation, lacking: Mapping[Need, str]) -> Offset:
     """The method's answer; an input that it lacks, or cannot use, makes the offset invalid."""
     try:
-        return chosen.estimate(seen)
+        offset = chosen.estimate(seen)
+    except MissingInputError as error:
+        reason = ": ".join(filter(None, [str(error), lacking.get(error.need, "")]))
+        return Offset(None, None, epoch=seen.forward.reference, valid=False, reason=reason)
     except ValueError as error:
         return Offset(None, None, epoch=seen.forward.reference, valid=False, reason=str(error))
+    if Need.REVERSE_LINK not in chosen.needs:
+        offset = _on_mean_clock(offset, float(seen.forward.carrier_hz))
+    if offset.details.get("reference") == "relative":
+        # The change since a fingerprint is no clock offset: nothing downstream may take it for one.
+        change = {"to_change_s": offset.to_s, "to_change_std_s": offset.to_std_s}
+        return replace(offset, to_s=None, to_std_s=None, details=offset.details | change)
+    return offset
 
 
 def _mirrored(offset: Offset, reverse: ChannelState) -> Offset:
@@ -156,18 +231,43 @@ def _mirrored(offset: Offset, reverse: ChannelState) -> Offset:
     )
 
 
-def _clock_noise(nodes: Sequence[Node], separation_s: float, length_s: float) -> tuple[float, float]:
-    """Deviations that the nodes' oscillators add to the time offset and their synthesizers to the frequency."""
-    wander_s = wander_hz = 0.0
+def power_law(node: Node) -> PowerLaw:
+    """Noise model of a node's oscillator."""
+    law = node.clock.power_law
+    return PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
+
+
+def difference(nodes: Sequence[Node]) -> PowerLaw:
+    """Noise model of two independent clocks' difference."""
+    return PowerLaw(*(sum(terms) for terms in zip(*(astuple(power_law(node)) for node in nodes), strict=True)))
+
+
+@dataclass(frozen=True)
+class _ClockNoise:
+    """Deviations that the nodes' oscillators and synthesizers add to a two-way offset."""
+
+    wander_s: float
+    frequency_hz: float
+    phase_rad: float
+
+
+def _clock_noise(csi: ChannelState, nodes: Sequence[Node], separation_s: float) -> _ClockNoise:
+    """What the oscillators add to the time offset, and the synthesizers to frequency and phase, over a slot."""
+    spacing_s = float(np.min(np.diff(csi.symbol_s))) if len(csi.symbol_s) > 1 else 1e-6
+    length_s = float(csi.symbol_s[-1] - csi.symbol_s[0]) + spacing_s
+    # Synthesizer noise is quick against a frame: gaps between frames are so much less to average it over.
+    duty = len(csi.symbol_s) * spacing_s / length_s
+    wander_s = frequency_hz = phase_rad = 0.0
     for node in nodes:
-        law = node.clock.power_law
-        power_law = PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
-        wander_s = hypot(wander_s, midpoint_wander_s(power_law, separation_s=separation_s, averaging_s=length_s))
+        wander_s = hypot(wander_s, midpoint_wander_s(power_law(node), separation_s=separation_s, averaging_s=length_s))
+        rms_rad, corner_hz = node.front_end.phase_noise_deg * pi / 180, node.front_end.phase_noise_bandwidth_hz
         # Receiver's and transmitter's synthesizer in both directions, halved: each node counts half of two.
-        deviation_hz = synthesizer_frequency_deviation_hz(
-            node.front_end.phase_noise_deg * pi / 180,
-            corner_hz=node.front_end.phase_noise_bandwidth_hz,
-            length_s=length_s,
+        share = (2.0 * duty) ** -0.5
+        frequency_hz = hypot(
+            frequency_hz,
+            share * synthesizer_frequency_deviation_hz(rms_rad, corner_hz=corner_hz, length_s=length_s),
         )
-        wander_hz = hypot(wander_hz, deviation_hz / 2**0.5)
-    return wander_s, wander_hz
+        phase_rad = hypot(
+            phase_rad, share * synthesizer_phase_deviation_rad(rms_rad, corner_hz=corner_hz, length_s=length_s)
+        )
+    return _ClockNoise(wander_s, frequency_hz, hypot(phase_rad, 2.0 * pi * float(csi.carrier_hz) * wander_s))

@@ -26,6 +26,8 @@ from testbed.capture import Capture
 from testbed.closing import node_rows
 from testbed.departures import Departures
 from testbed.errors import UserError
+from testbed.family_inputs import FamilyInputs, fingerprints_of
+from testbed.fingerprints import Fingerprints
 from testbed.pairs import Departed, Heard, estimates, observed
 from testbed.products import Products
 from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
@@ -73,12 +75,27 @@ class Pipeline:
         What was transmitted, and by which methods it is looked at.
     calibration : Calibration, optional
         Constants of the chains; by default those of the simulated nodes, and none for others.
+    fingerprints : Fingerprints, optional
+        What the method `fingerprint` compares with; by default what the scenario says of it.
+
+    Raises
+    ------
+    UserError
+        If the scenario names a file of fingerprints that is none.
     """
 
-    def __init__(self, scenario: Scenario, *, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        calibration: Calibration | None = None,
+        fingerprints: Fingerprints | None = None,
+    ) -> None:
         self._scenario = scenario
         self._calibration = Calibration.simulated(scenario) if calibration is None else calibration
         self._departures = Departures(scenario, self._calibration)
+        self.fingerprints = fingerprints_of(scenario) if fingerprints is None else fingerprints
+        self._inputs = FamilyInputs(scenario, self._calibration, self.fingerprints)
         self._results = Results(environment={})
         self._products = Products()
         self._timing: dict[str, float] = {}
@@ -94,6 +111,7 @@ class Pipeline:
                 reason=f"no capture of {', '.join(missing)}" if missing else "",
             )
         )
+        self._results.events += [rows.event(index, *text) for text in self._calibration.meet(captures)]
         for capture in captures.values():
             self._results.losses += losses_of(capture)
             self._results.events += rows.events(capture)
@@ -128,6 +146,7 @@ class Pipeline:
             If the link was not heard in that round.
         """
         current = _Round(captures)
+        self._calibration.meet(captures)
         node = self._scenario.node[self._scenario.index(receiver)]
         self._scenario.index(transmitter)
         if receiver in captures:
@@ -135,6 +154,13 @@ class Pipeline:
         if (receiver, transmitter) not in current.hearings:
             raise UserError(f"round {index}: {receiver!r} did not hear {transmitter!r}")
         return current.hearings[receiver, transmitter].csi
+
+    def channels(self, index: int, captures: Mapping[str, Capture]) -> dict[tuple[str, str], ChannelState]:
+        """CSI of every link heard in one round, by receiver and transmitter; a node's leakage under its name twice."""
+        current = _Round(captures)
+        for node in self._present(captures):
+            self._hear(node, index, current)
+        return {link: hearing.csi for link, hearing in current.hearings.items()}
 
     def _present(self, captures: Mapping[str, Capture]) -> list[Node]:
         return [node for node in self._scenario.node if node.name in captures]
@@ -151,7 +177,7 @@ class Pipeline:
         period = period_samples(scenario)
         own = dsp_waveform(scenario, rate_hz=capture.rate_hz, carrier_hz=capture.carrier_hz)
         with self._timed("acquisition"):
-            samples = baseband(capture)
+            samples = self._calibration.corrected(node.name, baseband(capture))
             slots = find_slots(
                 capture,
                 samples,
@@ -225,6 +251,7 @@ class Pipeline:
         offsets: rows.Offsets = {}
         clocks = rows.clocks(current.captures)
         methods = self._scenario.experiment.methods
+        inputs = self._inputs.round(index, self._own(current))
         with self._timed("synchronization"):
             for here, there in itertools.combinations(self._present(current.captures), 2):
                 if (here.name, there.name) not in found:
@@ -232,7 +259,8 @@ class Pipeline:
                 ways = ((here.name, there.name), (there.name, here.name))
                 forward, reverse = (None if way not in found else found[way].standing() for way in ways)
                 if forward is not None:
-                    seen = observed(forward, reverse, self._scenario, self._calibration)
+                    given = (inputs.of(*ways[0]), inputs.of(*ways[1]))
+                    seen = observed(forward, reverse, self._scenario, self._calibration, given)
                     for name in methods:
                         pair = estimates(name, seen)
                         baseline = rows.baseline(forward, reverse, pair, self._calibration)
@@ -240,10 +268,20 @@ class Pipeline:
                             if heard is not None:
                                 offsets[*way, name] = offset
                                 self._results.links.append(rows.link(heard, index, name, offset, baseline, clocks))
+                    inputs.learn(*ways[0], seen)
                 for way in ways:
                     if way not in found:
                         self._results.links += [rows.unheard(*way, index, name) for name in methods]
         return offsets
+
+    def _own(self, current: _Round) -> dict[str, Heard]:
+        """Each node's slot as it heard it itself, where it did."""
+        own = {}
+        for node in self._present(current.captures):
+            hearing = current.hearings.get((node.name, node.name))
+            if hearing is not None:
+                own[node.name] = Heard(node, node, hearing.csi, current.departed.get(node.name))
+        return own
 
     def _locate(
         self, index: int, found: Mapping[tuple[str, str], Echoes], offsets: rows.Offsets, current: _Round
@@ -285,4 +323,7 @@ class Pipeline:
 
 def slot_csi(run: Run, receiver: str, transmitter: str, index: int) -> ChannelState:
     """CSI of one link in one round of a finished run, recomputed from its recordings."""
-    return Pipeline(run.scenario).channel(index, run.recordings.captures(index), receiver, transmitter)
+    calibration = Calibration.of_run(run.path, run.scenario)
+    return Pipeline(run.scenario, calibration=calibration, fingerprints=Fingerprints()).channel(
+        index, run.recordings.captures(index), receiver, transmitter
+    )

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from testbed.environment import environment
+from testbed.fingerprints import FINGERPRINT_NAME
 from testbed.pipeline import Pipeline
 from testbed.report.page import write_report
 from testbed.results import EventRow, Results, save_results
@@ -17,7 +20,11 @@ __all__ = ["node_facts", "write_products", "write_scenario"]
 
 
 def write_scenario(folder: Path, scenario: Scenario) -> None:
-    """State the experiment, every key spelled out, beside what it gave."""
+    """State the experiment, every key spelled out, beside what it gave; what it compared with lies beside it too."""
+    given = scenario.fingerprint
+    if given.file:
+        given = msgspec.structs.replace(given, file=FINGERPRINT_NAME)
+        scenario = msgspec.structs.replace(scenario, fingerprint=given)
     (folder / SCENARIO_NAME).write_text(dumps(scenario), encoding="utf-8")
 
 
@@ -46,6 +53,7 @@ def write_products(
     results = pipeline.finish(environment(scenario), events)
     save_results(results, folder)
     pipeline.products.save(folder / PRODUCTS_NAME)
+    pipeline.fingerprints.save(folder)
     if report:
         write_report(folder)
     return results

@@ -68,7 +68,7 @@ class RadioWorker:
             scenario = loads(self._text, source="the coordinator's experiment", methods_here=False)
             index = scenario.index(self._name)
             node = scenario.node[index]
-            self._radio = radio = open_radio(node, ether=self._ether)
+            self._radio = radio = open_radio(scenario, node, ether=self._ether)
             applied = radio.configure(
                 Settings(
                     carrier_hz=schedule.nominal_carrier_hz(scenario),

@@ -89,6 +89,9 @@ class LinkRow(msgspec.Struct, kw_only=True):
     """Two-way range between the nodes: path length of the earliest path, from the half-sum of both directions."""
     baseline_std_m: float | None = None
     snr_db: float | None = None
+    to_change_s: float | None = None
+    """Change of the time offset since a fingerprint whose own is not known; ``to_s`` is then null."""
+    to_change_std_s: float | None = None
     to_error_s: float | None = None
     """Estimate minus truth, where truth is known."""
     cfo_error_hz: float | None = None

@@ -14,6 +14,7 @@ from dsp.front import PayloadResult
 from dsp.moment import Moment
 from dsp.paths import first_path
 from dsp.synchronization.base import Offset
+from dsp.synchronization.symbol_grid import frame_blocks
 from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.pairs import Heard
@@ -118,6 +119,8 @@ def link(
         phase_rad=offset.phase_rad,
         phase_std_rad=offset.phase_std_rad,
         snr_db=offset.snr_db,
+        to_change_s=offset.details.get("to_change_s"),
+        to_change_std_s=offset.details.get("to_change_std_s"),
     )
     if range_m is not None:
         row.baseline_m, row.baseline_std_m = range_m
@@ -142,16 +145,26 @@ def _judge(row: LinkRow, heard: Heard, offset: Offset, receiver: ClockTruth, tra
     if offset.cfo_hz is not None:
         # Each slot has a slope of its own; between the slots nobody measured.
         true_hz = [
-            carrier_offset(receiver, transmitter, heard.csi.carrier_hz, [slot])
+            carrier_offset(receiver, transmitter, heard.csi.carrier_hz, slot)
             for slot in _slots(heard.csi, offset.epoch)
         ]
         row.cfo_error_hz = offset.cfo_hz - sum(true_hz) / len(true_hz)
 
 
-def _slots(csi: ChannelState, epoch: Moment) -> tuple[tuple[Moment, Moment], tuple[Moment, Moment]]:
-    """Stretches of the receiver's clock that a two-way frequency comes from: its reception, mirrored at the epoch."""
-    begin, end = csi.reference.shifted(float(csi.symbol_s[0])), csi.reference.shifted(float(csi.symbol_s[-1]))
-    return (begin, end), (epoch.shifted(epoch.seconds_since(end)), epoch.shifted(epoch.seconds_since(begin)))
+def _slots(csi: ChannelState, epoch: Moment) -> tuple[list[tuple[Moment, Moment]], list[tuple[Moment, Moment]]]:
+    """Frames of the receiver's clock that a two-way frequency comes from: its receptions, mirrored at the epoch.
+
+    Between the frames of a slot nobody measured: a slope over the gaps too is another one, by millihertz.
+    """
+    half_s = 0.5 * float(np.min(np.diff(csi.symbol_s))) if len(csi.symbol_s) > 1 else 0.0
+    received = []
+    for block in frame_blocks(csi.frame_of_symbol):
+        ends = csi.symbol_s[block[0]] - half_s, csi.symbol_s[block[-1]] + half_s
+        received.append((csi.reference.shifted(float(ends[0])), csi.reference.shifted(float(ends[1]))))
+    sent = [
+        (epoch.shifted(epoch.seconds_since(end)), epoch.shifted(epoch.seconds_since(begin))) for begin, end in received
+    ]
+    return received, sent
 
 
 def targets(
@@ -175,7 +188,7 @@ def targets(
         if origin is not None:
             detections += _detections(index, name, seen, "absolute", origin, offset.to_std_s or 0.0, truth)
         elif offset.valid:
-            detections += _relative(index, name, seen, offset, truth)
+            detections += _relative(index, name, seen, offset, truth, sight=scenario.scene.line_of_sight)
     if not any(origin is not None for origin in origins):
         return detections, []
     times_s, instant = slot_times(found, offsets, name)
@@ -242,25 +255,40 @@ def _detections(
     return rows
 
 
-def _relative(index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen) -> list[DetectionRow]:
+def _relative(
+    index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen, *, sight: bool
+) -> list[DetectionRow]:
     """What a method without clock offset says of movers: against the line of sight, or their Doppler alone."""
-    receiver, transmitter = seen.heard.receiver.name, seen.heard.transmitter.name
+    if offset.details.get("reference") == "relative":
+        path = first_path(seen.heard.csi.antenna(0))
+        if sight:
+            return _detections(index, name, seen, "line-of-sight", -path.delay_s, path.std_s, truth)
+        return [_doppler_only(index, name, seen, one.doppler_hz, one.doppler_std_hz) for one in seen.sensing.detections]
     sensing, movers = offset.details.get("sensing"), offset.details.get("movers", ())
     rows = [
         DetectionRow(
-            receiver=receiver, transmitter=transmitter, round=index, method=name, reference="line-of-sight",
-            delay_s=path.delay_s, delay_std_s=path.delay_std_s,
-            doppler_hz=path.doppler_hz, doppler_std_hz=path.doppler_std_hz, snr_db=path.snr_db,
+            receiver=seen.heard.receiver.name,
+            transmitter=seen.heard.transmitter.name,
+            round=index,
+            method=name,
+            reference="line-of-sight",
+            delay_s=path.delay_s,
+            delay_std_s=path.delay_std_s,
+            doppler_hz=path.doppler_hz,
+            doppler_std_hz=path.doppler_std_hz,
+            snr_db=path.snr_db,
             target=truth.name_of(seen, path.delay_s, path.doppler_hz, "line-of-sight"),
         )
         for path in (movers if sensing is None else sensing.paths)
-    ]  # fmt: skip
+    ]
     if not rows and offset.details.get("doppler_hz") is not None:
-        rows.append(
-            DetectionRow(
-                receiver=receiver, transmitter=transmitter, round=index, method=name, reference="none",
-                delay_s=None, doppler_hz=offset.details["doppler_hz"],
-                doppler_std_hz=offset.details.get("doppler_std_hz"),
-            )
-        )  # fmt: skip
+        deviation_hz = offset.details.get("doppler_std_hz")
+        rows.append(_doppler_only(index, name, seen, offset.details["doppler_hz"], deviation_hz))
     return rows
+
+
+def _doppler_only(index: int, name: str, seen: Echoes, doppler_hz: float, doppler_std_hz: float | None) -> DetectionRow:
+    return DetectionRow(
+        receiver=seen.heard.receiver.name, transmitter=seen.heard.transmitter.name, round=index, method=name,
+        reference="none", delay_s=None, doppler_hz=doppler_hz, doppler_std_hz=doppler_std_hz,
+    )  # fmt: skip

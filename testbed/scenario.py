@@ -22,6 +22,7 @@ __all__ = [
     "OSCILLATORS",
     "Clock",
     "Experiment",
+    "Fingerprint",
     "FrontEnd",
     "Node",
     "Pluto",
@@ -51,6 +52,9 @@ METHODS = (
     "path-resolved",
     "path-resolved-angle",
     "path-resolved-dictionary",
+    "fingerprint",
+    "cooperation",
+    "cooperation-correlation",
 )
 """Methods that an experiment may name."""
 
@@ -136,6 +140,16 @@ class Sensing(_Table, frozen=True, kw_only=True):
     """Probability of a false alarm in one resolution cell of a delay-Doppler map."""
     remove_clutter: bool = True
     """Subtract what does not move before detecting."""
+
+
+class Fingerprint(_Table, frozen=True, kw_only=True):
+    """What the method `fingerprint` compares with."""
+
+    file: str = ""
+    """Fingerprints of an earlier run, the ``fingerprint.npz`` in its folder; relative to the experiment file. Empty:
+    each link's own are taken from one of this run's rounds."""
+    round: Count | None = None
+    """Round to take them from; absent: the first that yields one, each link by itself."""
 
 
 class PowerLaw(_Table, frozen=True, kw_only=True):
@@ -225,10 +239,39 @@ class FrontEnd(_Table, frozen=True, kw_only=True):
 
 
 class Pluto(_Table, frozen=True, kw_only=True):
-    """An ADALM-Pluto."""
+    """An ADALM-Pluto; what it cannot do is refused by its driver."""
 
     uri: str = "ip:192.168.2.1"
-    """Address as libiio takes it."""
+    """Address as libiio takes it; empty: found on USB by its serial number. "simulated" for one in the simulated
+    surroundings."""
+    serial: str = ""
+    """Serial number that it must have; needed where the address is empty."""
+    rx_gain_db: Annotated[float, Meta(ge=-10, le=77)] = 40.0
+    """Receive gain in decibels, fixed."""
+    tx_attenuation_db: Annotated[float, Meta(ge=0, le=89.75)] = 20.0
+    """Transmit attenuation in decibels, in steps of 0.25."""
+    bandwidth_hz: Annotated[float, Meta(ge=200e3, le=56e6)] | None = None
+    """Analogue filters; absent: 0.9 of the sample rate."""
+    fir: str = ""
+    """File of FIR filters (.ftr), on the machine of its agent; empty: the library's for the rate."""
+    tracking: bool = False
+    """Whether quadrature and DC offset tracking go on during the run; they follow the signal that is to be measured."""
+    kernel_buffers: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Buffers of a round's length that the device sets aside; with one alone, lost samples are not noticed."""
+    receive_lag_s: Annotated[float, Meta(ge=0, le=1)] = 3e-3
+    """About how much later than its transmitter its receiver starts, in seconds: transmissions are held back by so
+    much. They begin up to twice as much late; not if simulated, nor with the TDD engine."""
+    alignment: Literal["preamble", "common-clock", "tdd"] = "preamble"
+    """What it shares with others: nothing; a 40 MHz clock; or, through the TDD engine, the edge that starts it."""
+    edge: Literal["soft", "external"] = "soft"
+    """The TDD engine's edge: its own host's command, or that on pin L12N."""
+    common_clock: bool = False
+    """Whether it has an external 40 MHz beside the edge, for the record."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it stands in the simulated surroundings."""
+        return self.uri == "simulated"
 
 
 class Usrp(_Table, frozen=True, kw_only=True):
@@ -307,7 +350,8 @@ class Node(_Table, frozen=True, kw_only=True):
     @property
     def in_ether(self) -> bool:
         """Whether its radio meets others in the simulated surroundings."""
-        return self.radio == "simulated" or (self.radio == "usrp" and self.usrp is not None and self.usrp.simulated)
+        table = {"usrp": self.usrp, "pluto": self.pluto}.get(self.radio)
+        return self.radio == "simulated" or (table is not None and table.simulated)
 
 
 class Reflector(_Table, frozen=True, kw_only=True):
@@ -343,6 +387,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     waveform: Waveform
     round: Round = Round()
     sensing: Sensing = Sensing()
+    fingerprint: Fingerprint = Fingerprint()
     node: Annotated[tuple[Node, ...], Meta(min_length=2)]
     scene: Scene = Scene()
 
@@ -378,7 +423,11 @@ def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return loads(text, source=str(path), methods_here=methods_here)
+    scenario = loads(text, source=str(path), methods_here=methods_here)
+    given = scenario.fingerprint
+    if given.file:
+        given = msgspec.structs.replace(given, file=str(path.absolute().parent / given.file))
+    return msgspec.structs.replace(scenario, fingerprint=given)
 
 
 def loads(text: str, *, source: str, methods_here: bool = True) -> Scenario:

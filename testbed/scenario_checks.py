@@ -14,7 +14,7 @@ import msgspec
 from testbed import methods
 from testbed.scenario import Node, Reflector, Scenario
 from testbed.scenario_words import number
-from testbed.schedule import LATENCY_BOUND_S, dsp_waveform, run_s
+from testbed.schedule import dsp_waveform, latency_bound_s, run_s
 
 __all__ = ["complaint", "resolved"]
 
@@ -36,6 +36,7 @@ def complaint(scenario: Scenario, *, methods_here: bool = True) -> str | None:
         _names,
         _methods_here if methods_here else _methods,
         _waveform,
+        _fingerprint,
         _reach,
         _frame,
         _round,
@@ -97,6 +98,17 @@ def _methods(scenario: Scenario) -> Iterator[str]:
     for index, method in enumerate(names):
         if method in names[:index]:
             yield f"experiment.methods names {method!r} twice: name each method once"
+
+
+def _fingerprint(scenario: Scenario) -> Iterator[str]:
+    chosen, rounds = scenario.fingerprint.round, scenario.experiment.rounds
+    if chosen is not None and scenario.fingerprint.file:
+        yield f"fingerprint.round is {chosen}, but fingerprint.file is given, and none is taken: leave one of them out"
+    if chosen is not None and chosen >= rounds:
+        yield (
+            f"fingerprint.round is {chosen}, but experiment.rounds is {rounds}, which are numbered from 0: "
+            f"use {rounds - 1} or less"
+        )
 
 
 def _waveform(scenario: Scenario) -> Iterator[str]:
@@ -166,7 +178,7 @@ def _round(scenario: Scenario) -> Iterator[str]:
             f"round.frame_period_s is {number(timing.frame_period_s)} ({1e3 * timing.frame_period_s:g} ms), but a "
             f"frame takes {1e3 * frame / rate:.3f} ms: use {number(ceil(1e4 * frame / rate) / 1e4)} or more"
         )
-    spread = 2 * timing.start_spread_s + LATENCY_BOUND_S
+    spread = 2 * timing.start_spread_s + latency_bound_s(scenario)
     if timing.guard_s < spread:
         yield (
             f"round.guard_s is {number(timing.guard_s)} ({1e3 * timing.guard_s:g} ms), but the starts of two nodes "

@@ -24,6 +24,7 @@ __all__ = [
     "LATENCY_BOUND_S",
     "dsp_waveform",
     "frame_offsets_samples",
+    "latency_bound_s",
     "nominal_carrier_hz",
     "nominal_rate_hz",
     "period_samples",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 LATENCY_BOUND_S = 1e-3
-"""How long after its command a transmission may begin on a device without timed transmission."""
+"""How long after its command a transmission may begin on a simulated device without timed transmission."""
 
 
 def nominal_rate_hz(scenario: Scenario) -> Fraction:
@@ -100,7 +101,13 @@ def round_samples(scenario: Scenario) -> int:
 def round_period_s(scenario: Scenario) -> float:
     """From one round's begin to the next one's: as asked, or the recording and the uncertainty of its start."""
     shortest = round_samples(scenario) / scenario.waveform.sample_rate_hz + 2 * scenario.round.start_spread_s
-    return max(scenario.round.period_s, shortest + LATENCY_BOUND_S)
+    return max(scenario.round.period_s, shortest + latency_bound_s(scenario))
+
+
+def latency_bound_s(scenario: Scenario) -> float:
+    """How long after its command a transmission may begin on any of the devices."""
+    lags = [node.pluto.receive_lag_s for node in scenario.node if node.pluto is not None and not node.in_ether]
+    return max([LATENCY_BOUND_S, *(2 * lag for lag in lags)])
 
 
 def run_s(scenario: Scenario) -> float:

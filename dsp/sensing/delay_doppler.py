@@ -81,19 +81,25 @@ class DelayDopplerMap:
         return float(self.doppler_hz[1] - self.doppler_hz[0]) * self.doppler_padding
 
 
+_FEWEST_BLOCKS = 3
+
+
 def block_symbols(csi: ChannelState, max_doppler_hz: float) -> int:
     """Symbols that may be averaged before the map: ≤ 0.9 dB of a mover is lost at ``max_doppler_hz``.
 
     A block of duration T attenuates Doppler ν by sinc²(νT), so T ≤ 1/(4·max Doppler). Preferred is the longest
-    that divides a frame, so that no symbol is dropped.
+    that divides a frame, so that no symbol is dropped, and leaves the three blocks that removal of clutter needs
+    where the slot has three symbols: of a slot's many frames one may be all that was heard.
     """
     if max_doppler_hz <= 0:
         raise ValueError(f"max_doppler_hz is {max_doppler_hz}: a positive Doppler is needed")
     same = np.diff(csi.frame_of_symbol) == 0
     spacing = float(np.median(np.diff(csi.symbol_s)[same])) if same.any() else np.inf
-    frame = int(np.bincount(csi.frame_of_symbol - csi.frame_of_symbol.min()).max())
+    lengths = np.bincount(csi.frame_of_symbol - csi.frame_of_symbol.min())
+    frame, frames = int(lengths.max()), int(np.count_nonzero(lengths))
     limit = int(np.clip(0.25 / (max_doppler_hz * spacing), 1, frame))
-    return max(size for size in range(1, limit + 1) if frame % size == 0)
+    least = min(_FEWEST_BLOCKS, frame * frames)
+    return max(size for size in range(1, limit + 1) if frame % size == 0 and frame // size * frames >= least)
 
 
 def delay_doppler(

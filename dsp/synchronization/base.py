@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from dsp.channel import ChannelState
 from dsp.moment import Moment
+from dsp.oscillator import PowerLaw
 
 __all__ = ["Method", "MissingInputError", "Need", "Observation", "Offset", "Port", "require"]
 
@@ -58,6 +59,12 @@ class Observation:
     """Deviation that clock wander between the two slots and synthesizer noise add to the time offset."""
     clock_std_hz: float = 0.0
     """The same for the carrier frequency offset."""
+    clock_std_rad: float = 0.0
+    """The same for the carrier phase offset."""
+    oscillators: PowerLaw = field(default_factory=PowerLaw)
+    """Spectrum of the two clocks' difference: what of a phase that bends over the slot is theirs."""
+    separation_s: float = 0.0
+    """From one direction's slot to the other's; 0 where both are at once."""
     extras: dict[str, Any] = field(default_factory=dict)
     """Inputs of single families: fingerprint, active echo, positions; keyed by `Need`."""
 
@@ -81,6 +88,9 @@ class Observation:
             departure_std_s=self.departure_std_s,
             clock_std_s=self.clock_std_s,
             clock_std_hz=self.clock_std_hz,
+            clock_std_rad=self.clock_std_rad,
+            oscillators=self.oscillators,
+            separation_s=self.separation_s,
             extras=self.extras,
         )
 

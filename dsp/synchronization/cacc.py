@@ -105,8 +105,8 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     Returns
     -------
     CrossAntennaSensing
-        Invalid, with the reason, where no line of sight stands 6 dB above the other static paths together or
-        movers are not well below it: products among the weak paths then pose as targets.
+        Invalid, with the reason and without paths, where no line of sight stands 6 dB above the other static paths
+        together or movers are not well below it: products among the weak paths then pose as targets.
 
     Raises
     ------
@@ -121,6 +121,8 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     f, t = csi.subcarrier_hz[known], csi.symbol_s - csi.symbol_s.mean()
     values = csi.values[:, :, known].astype(np.complex128)
     reason = _unfit(values[0], csi, known)
+    if reason:  # what would be fitted there are products among the weak paths, at great length
+        return CrossAntennaSensing(paths=(), valid=False, reason=reason)
     products = values[1:] * np.conj(values[0])
     mean = products.mean(axis=1, keepdims=True)
     colour = _noise_root(values, csi.noise * float(np.mean(1.0 / csi.weights[:, known])))
@@ -147,8 +149,8 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
             )
             for path in paths
         ),
-        valid=not reason,
-        reason=reason,
+        valid=True,
+        reason="",
     )
 
 
@@ -165,6 +167,9 @@ def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> 
         return "no signal above the noise"
     noise_power = float(np.mean(2.0 * noise * level + noise**2))
     echoes = 0.5 * max(float(np.var(per_subcarrier)) - noise_power / len(power), 0.0) / level**2
+    # the deviation of that ripple by noise alone
+    if np.sqrt(2.0 / per_subcarrier.size) * noise_power / len(power) / level**2 > _LARGEST_ECHO:
+        return "the line of sight is too weak to show that it dominates"
     if echoes > _LARGEST_ECHO:
         return "no line of sight that dominates: the channel is not flat over the band"
     moving = float(np.mean((power - power.mean(axis=0)) ** 2)) - noise_power

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import log, log10, pi, sqrt
+from math import hypot, log, log10, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,14 +158,19 @@ def predictions(echo: ActiveEcho, receiver: Station, transmitter: Station) -> Pr
     """
     if echo.node not in (receiver.name, transmitter.name):
         raise ValueError(f"the active echo is of {echo.node}, the link of {receiver.name} and {transmitter.name}")
-    active, passive = (receiver, transmitter) if echo.node == receiver.name else (transmitter, receiver)
-    if active.position_m.size == 3 and active.position_m[2] != passive.position_m[2]:
+    active = receiver if echo.node == receiver.name else transmitter
+    heights = {
+        float(end[2])
+        for end in (active.position_m, active.source_m, receiver.position_m, transmitter.source_m)
+        if end.size == 3
+    }
+    if len(heights) > 1:
         raise ValueError("cooperation needs both nodes at one height: bearings of a linear array are read in the plane")
     delays, deviations, owners = [], [], []
     for index, scatterer in enumerate(echo.scatterers):
         for sine in scatterer.sines:
             for side in (1.0, -1.0):
-                delay_s, std_s = _predicted(scatterer, sine, side, active, passive)
+                delay_s, std_s = _predicted(scatterer, sine, side, receiver, transmitter, active)
                 delays.append(delay_s)
                 deviations.append(std_s)
                 owners.append(index)
@@ -173,43 +178,57 @@ def predictions(echo: ActiveEcho, receiver: Station, transmitter: Station) -> Pr
 
 
 def _predicted(
-    scatterer: Scatterer, sine: float, side: float, active: Station, passive: Station
+    scatterer: Scatterer, sine: float, side: float, receiver: Station, transmitter: Station, active: Station
 ) -> tuple[float, float]:
-    distance_m = 0.5 * SPEED_OF_LIGHT_MPS * scatterer.delay_s
+    """Bistatic delay over one place of a scatterer, and its deviation.
+
+    The echo's delay is a sum of ranges from the active node's transmitting antenna and from its array's centre; the
+    bearing is seen from the centre. Where the two coincide the range is half the delay's.
+    """
     left = active.axis[:2]
     ahead = np.array([left[1], -left[0]])
     cosine = side * sqrt(max(1.0 - sine**2, 1e-12))
     unit = sine * left + cosine * ahead
+    turned = left - sine / cosine * ahead
+    whole_m = SPEED_OF_LIGHT_MPS * scatterer.delay_s
+    apart = (active.source_m - active.position_m)[:2]
+    excess_m = max(whole_m - float(unit @ apart), 1e-9)
+    distance_m = 0.5 * (whole_m**2 - float(apart @ apart)) / excess_m
+    per_delay, per_sine_m = (whole_m - distance_m) / excess_m, distance_m * float(turned @ apart) / excess_m
     place = active.position_m[:2] + distance_m * unit
-    towards = place - passive.position_m[:2]
-    towards = towards / max(float(np.linalg.norm(towards)), 1e-9)
-    other_m = float(np.linalg.norm(place - passive.position_m[:2]))
-    by_delay = 0.5 * (1.0 + float(towards @ unit))
-    by_sine = distance_m * float(towards @ (left - sine / cosine * ahead)) / SPEED_OF_LIGHT_MPS
-    std_s = float(np.hypot(by_delay * scatterer.delay_std_s, by_sine * scatterer.sine_std))
-    return (distance_m + other_m) / SPEED_OF_LIGHT_MPS, std_s
+    # one leg of the link is one of the echo's, the other ends at the other node
+    hears = active is receiver
+    passive_m = (transmitter.source_m if hears else receiver.position_m)[:2]
+    own_m = distance_m if hears else whole_m - distance_m
+    other_m = max(float(np.linalg.norm(place - passive_m)), 1e-9)
+    towards = (place - passive_m) / other_m
+    by_delay = (per_delay if hears else 1.0 - per_delay) + float(towards @ unit) * per_delay
+    by_sine_m = (per_sine_m if hears else -per_sine_m) + float(towards @ (unit * per_sine_m + distance_m * turned))
+    std_s = float(np.hypot(by_delay * scatterer.delay_std_s, by_sine_m / SPEED_OF_LIGHT_MPS * scatterer.sine_std))
+    return (own_m + other_m) / SPEED_OF_LIGHT_MPS, std_s
 
 
 def _estimated(observation: Observation, *, associated: bool) -> Offset:
-    csi = observation.forward.antenna(0)
+    csi = observation.forward
+    echo: ActiveEcho = observation.extras[Need.ACTIVE_ECHO]
     receiver, transmitter = _stations(observation)
-    predicted = predictions(observation.extras[Need.ACTIVE_ECHO], receiver, transmitter)
+    predicted = predictions(echo, receiver, transmitter)
     scene = static_scene(csi)
     blank = Offset(
         to_s=None,
         cfo_hz=scene.cfo_hz,
-        cfo_std_hz=scene.cfo_std_hz,
+        cfo_std_hz=hypot(scene.cfo_std_hz, observation.clock_std_hz),
         epoch=csi.reference.shifted(scene.middle_s),
         snr_db=10.0 * log10(max(csi.snr, 1e-12)),
         valid=False,
     )
     if not scene.valid:
         return replace(blank, reason=scene.reason)
-    passive = static_paths(scene.values, scene.variance, scene.subcarrier_hz)
+    passive = static_paths(scene.values, scene.variance, scene.subcarrier_hz, carrier_hz=float(csi.carrier_hz))
     scatterers = len(np.unique(predicted.scatterer))
     if min(scatterers, len(passive.delay_s)) < _FEWEST_MATCHES:
         reason = f"too few scatterers: {scatterers} in the active echo, {len(passive.delay_s)} paths on the link"
-        return replace(blank, reason=reason)
+        return replace(blank, reason="; ".join(filter(None, [reason, echo.remark])))
     solutions = _solutions(_pairs(predicted, passive), associated=associated)
     best = solutions[0]
     margin = best.score - solutions[1].score if len(solutions) > 1 else best.score
@@ -235,9 +254,7 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         to_s=reference_s + scene.to_reference_slope_s + best.offset_s,
         to_std_s=float(np.hypot(growth * best.std_s, 2.0 * observation.departure_std_s)),
         valid=True,
-        reason=f"absolute, from {best.matches} scatterers of the active echo of {receiver.name}"
-        if observation.extras[Need.ACTIVE_ECHO].node == receiver.name
-        else f"absolute, from {best.matches} scatterers of the active echo of {transmitter.name}",
+        reason=f"absolute, from {best.matches} scatterers of the active echo of {echo.node}",
     )
 
 

@@ -29,8 +29,10 @@ _SLOPE_OF_PATH = 0.3
 """Deviation in cells that a second line of unit relative amplitude and any phase causes at the worst distance, 0.7
 cells; it falls as 0.21 over the distance."""
 _NOISE_TOLERANCE = 1.5
-_BENT_SIGMAS = 2.0
-"""Gain in likelihood, over its mean without cause in deviations, for which the exact fit's third parameter is kept."""
+_BENT_SIGMAS = 8.0
+"""Gain in likelihood, over its mean without cause in deviations, for which the exact fit's third parameter is kept.
+Weak subcarriers gain up to seven without cause, at a moving path far too strong; below eight what the first order
+neglects is less than its noise."""
 _FEWEST_SYMBOLS = 8
 _FEWEST_TURNS = 1.0
 _NO_OFFSET = "gives no clock offset: the quotient of antennas cancels it"

@@ -211,7 +211,7 @@ class FingerprintMethod:
         blank = Offset(
             to_s=None,
             cfo_hz=scene.cfo_hz,
-            cfo_std_hz=scene.cfo_std_hz,
+            cfo_std_hz=hypot(scene.cfo_std_hz, observation.clock_std_hz),
             epoch=epoch,
             snr_db=10.0 * log10(max(csi.snr, 1e-12)),
             valid=False,
@@ -219,7 +219,7 @@ class FingerprintMethod:
         if not scene.valid:
             return replace(blank, reason=scene.reason)
         match = _matched(scene, csi, fingerprint)
-        age_s = epoch.seconds_since(fingerprint.epoch)
+        age_s = None if fingerprint.taken else epoch.seconds_since(fingerprint.epoch)
         details = {
             "age_s": age_s,
             "similarity": match.similarity,
@@ -233,7 +233,7 @@ class FingerprintMethod:
         blank = replace(blank, details=details)
         reason = _objection(match)
         if reason:
-            return replace(blank, reason=reason)
+            return replace(blank, reason=f"{reason}; fingerprint {_when(fingerprint, age_s)}")
         if observation.departure is None or fingerprint.departure is None:
             return replace(blank, reason="departure unknown")
         change_s = change_of_reference_s(csi.reference, observation.departure, fingerprint)
@@ -362,12 +362,18 @@ def _objection(match: FingerprintMatch) -> str:
     return ""
 
 
-def _remark(fingerprint: Fingerprint, age_s: float, match: FingerprintMatch) -> str:
+def _when(fingerprint: Fingerprint, age_s: float | None) -> str:
+    return f"taken {fingerprint.taken}" if age_s is None else f"taken {age_s:.3g} s before"
+
+
+def _remark(fingerprint: Fingerprint, age_s: float | None, match: FingerprintMatch) -> str:
     """What the reader should know of a valid offset."""
+    when = _when(fingerprint, age_s)
     if fingerprint.to_s is None:
-        remark = f"time offset relative to the fingerprint taken {age_s:.3g} s before, whose own is not known"
+        remark = f"time offset relative to the fingerprint {when}, whose own is not known"
     else:
-        remark = f"absolute by a fingerprint taken {age_s:.3g} s before, whose time offset is known"
+        known = f"known from {fingerprint.to_origin}" if fingerprint.to_origin else "known"
+        remark = f"absolute by a fingerprint {when}, whose time offset is {known}"
     remark += f"; scene similarity {match.similarity:.3f}"
     if match.changed_paths:
         remark += "; a path changed since the fingerprint: deviation widened"

@@ -46,6 +46,10 @@ class Fingerprint:
     to_s: float | None = None
     """Time offset at the epoch if it was known: what makes later offsets absolute."""
     to_std_s: float = 0.0
+    to_origin: str = ""
+    """What that time offset comes from, in words."""
+    taken: str = ""
+    """When, in words, if the receiver's counter does not run on from then, so that it tells no age."""
 
     def __post_init__(self) -> None:
         shape = self.subcarrier_hz.shape
@@ -69,6 +73,8 @@ class Fingerprint:
         }
         if self.to_s is not None:
             arrays["to_s"] = np.array(self.to_s)
+        if self.to_origin:
+            arrays["to_origin"] = np.array(self.to_origin)
         for name in _MOMENTS:
             moment: Moment | None = getattr(self, name)
             if moment is not None:
@@ -108,6 +114,7 @@ class Fingerprint:
                 carrier_hz=_fraction(arrays["carrier_hz"]),
                 to_s=float(arrays["to_s"]) if "to_s" in arrays else None,
                 to_std_s=to_std_s,
+                to_origin=str(arrays.get("to_origin", "")),
             )
         except KeyError as error:
             raise ValueError(f"not a fingerprint: no array {error.args[0]!r}") from None

@@ -62,7 +62,9 @@ def derotated(csi: ChannelState, cfo_hz: float) -> ChannelState:
     return replace(csi, values=values, cfo_reference_hz=csi.cfo_reference_hz + cfo_hz)
 
 
-def static_scene(csi: ChannelState) -> StaticScene:
+def static_scene(
+    csi: ChannelState, *, gate_s: tuple[float, float] | None = None, false_alarm_rate: float = _FALSE_ALARM_RATE
+) -> StaticScene:
     """Static channel, carrier offset and movers of a slot, jointly by maximum likelihood.
 
     Each symbol's phase is referred to the static channel, movers are found and fitted together with it
@@ -77,6 +79,14 @@ def static_scene(csi: ChannelState) -> StaticScene:
     where several paths share a Doppler other than the strongest path's, so that it is not clear which of the two
     stands still.
 
+    Parameters
+    ----------
+    csi : ChannelState
+    gate_s : (float, float), optional
+        Residual delays between which movers are looked for; by default about the mean delay.
+    false_alarm_rate : float
+        Of a mover, per cell of the map, with noise independent from antenna to antenna.
+
     Raises
     ------
     ValueError
@@ -86,12 +96,14 @@ def static_scene(csi: ChannelState) -> StaticScene:
     same = np.diff(csi.frame_of_symbol) == 0
     spacing_s = float(np.median(np.diff(csi.symbol_s)[same])) if same.any() else float(np.min(np.diff(csi.symbol_s)))
     span_s = max(float(np.ptp(csi.symbol_s)), spacing_s)
-    centre_s, half_s = _mean_delay(csi), _HALF_WINDOW / float(np.min(np.diff(csi.subcarrier_hz)))
+    half_s = _HALF_WINDOW / float(np.min(np.diff(csi.subcarrier_hz)))
+    centre_s = _mean_delay(csi)
+    first_s, last_s = gate_s or (centre_s - half_s, centre_s + half_s)
     search = Search(
-        min_delay_s=centre_s - half_s,
-        max_delay_s=centre_s + half_s,
+        min_delay_s=first_s,
+        max_delay_s=last_s,
         max_doppler_hz=max(0.5 / spacing_s - 0.5 / span_s, 0.25 / spacing_s),
-        false_alarm_rate=_FALSE_ALARM_RATE,
+        false_alarm_rate=false_alarm_rate,
         delay_padding=_PADDING,
         doppler_padding=_PADDING,
     )

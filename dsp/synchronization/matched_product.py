@@ -12,7 +12,7 @@ equations 34 and 35 state the antisymmetry.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log10, pi
+from math import log, log10, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,13 @@ from dsp.moment import Moment
 from dsp.synchronization.base import Need, Observation, Offset, Port, require
 from dsp.synchronization.common_frequencies import at_common_frequencies
 
-__all__ = ["Residual", "TwoWayLink", "two_way_link", "two_way_offset"]
+__all__ = ["NO_COMMON_CHANNEL", "Residual", "TwoWayLink", "rises", "two_way_link", "two_way_offset"]
+
+NO_COMMON_CHANNEL = "no channel common to the two directions rises above the noise"
+_CELLS_TRIED = 4.0  # a continuous search reaches what four times the cells would
+_FALSE_CELL = 1e-3
+_ENOUGH_SYMBOLS = 8
+_COLOURED = 2.0  # of white noise's power, in the delays that the resampling passes
 
 
 @dataclass(frozen=True)
@@ -168,12 +174,29 @@ def two_way_offset(
         to_std_s=to_std_s,
         cfo_std_hz=float(np.hypot(residual.cfo_std_hz, observation.clock_std_hz)),
         phase_rad=float((residual.phase_rad + link.phase_reference_rad) % pi),
-        phase_std_rad=residual.phase_std_rad,
+        phase_std_rad=float(np.hypot(residual.phase_std_rad, observation.clock_std_rad)),
         snr_db=10.0 * log10(link.snr),
         valid=valid,
         reason=reason,
         details={"residual_to_s": residual.to_s, "residual_cfo_hz": residual.cfo_hz},
     )
+
+
+def rises(link: TwoWayLink, residual: Residual) -> bool:
+    """Whether the matched product's sum at the offsets found is more than noise makes of some cell.
+
+    Derotated, a channel that both directions share adds up over symbols; noise is as strong at every other frequency,
+    however the resampling to common frequencies has coloured it over delay.
+    """
+    turn = residual.to_s * link.subcarrier_hz - residual.cfo_hz * np.outer(
+        link.symbol_s, 1.0 + link.subcarrier_hz / link.carrier_hz
+    )
+    product = link.product
+    power = np.abs(np.fft.fft(np.sum(product * np.exp(4j * pi * turn), axis=1))) ** 2
+    others = len(power) - 1
+    level = float(power[1:].mean()) if others >= _ENOUGH_SYMBOLS else _COLOURED * float(np.sum(np.abs(product) ** 2))
+    unsure = 1.0 + 2.0 / np.sqrt(max(others, _ENOUGH_SYMBOLS))
+    return bool(power[0] > unsure * log(_CELLS_TRIED * product.size / _FALSE_CELL) * level)
 
 
 def _paired(forward: ChannelState, reverse: ChannelState) -> tuple[ChannelState, ChannelState]:

@@ -26,6 +26,8 @@ STATIC_PATH_DELAY = "static_path_delay_s"
 """Key of `Observation.extras`: true delay of the earliest static path, where positions and line of sight give it."""
 
 _WEAKEST_RAD = 0.2  # noise aligned to itself pretends to 0.3
+_FALSE_TIMING = 0.01
+"""Packets of a slot taken for another of their cells, on average."""
 _LEAST_COHERENCE = 0.6
 _COHERENT_PHASE = 0.8
 """Length of the mean phasor left by the best frequency, from which packets share a phase: chance reaches 0.4."""
@@ -40,6 +42,8 @@ _LARGEST_STD_CELLS = 0.1
 _LONGEST_S = (1e-6, 5e-6)
 """Reach of the search before and after the reference."""
 _FEWEST_SYMBOLS = 8
+_WEAKEST_DIRECT = 1e-3
+"""Power of the path of known length, of the strongest: weaker ones, before it, are what the model leaves of others."""
 _SIGN_EVIDENCE = 8.0
 """Log-likelihood by which a mover's Doppler must beat its negative: odds of three thousand to one."""
 
@@ -200,7 +204,13 @@ def _estimate(observation: Observation, separate: Callable[[Aligned], _Separatio
 
 def _unusable(state: Aligned) -> str:
     """Why a slot carries no static reference at all."""
-    if state.phase_std_rad > _WEAKEST_RAD:
+    # A packet's greatest noise of all cells may pass for its timing, by the tail of the match's Rice distribution; the
+    # static channel that it is matched with is itself the mean of as many packets.
+    antennas, packets, subcarriers = state.csi.values.shape
+    energy = 0.5 / state.phase_std_rad**2
+    energy /= 1.0 + antennas * subcarriers / (packets * energy)
+    strays = 0.5 * packets * subcarriers * np.exp(-0.5 * energy)
+    if state.phase_std_rad > _WEAKEST_RAD or strays > _FALSE_TIMING:
         return "the static paths are too weak in a packet to carry its timing and phase"
     if state.coherence < _LEAST_COHERENCE:
         return f"only {state.coherence:.0%} of the received power stands still: no static path to refer to"
@@ -224,7 +234,9 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     """Everything against the reference path."""
     csi = observation.forward
     true_s = observation.extras.get(STATIC_PATH_DELAY)
-    index = 0 if true_s is None else int(np.argmin(paths.delays_s))
+    index = 0
+    if true_s is not None:
+        index = int(np.argmin(np.where(paths.power > _WEAKEST_DIRECT * paths.power[0], paths.delays_s, np.inf)))
     delay_s, deviation_s = float(paths.delays_s[index]), float(paths.delay_std_s[index])
     bound = mover_bound(state, found) if len(found.parameters) else None
     movers, open_signs = [], 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.sensing.detection import Detections, Search, detect
@@ -23,6 +24,7 @@ __all__ = ["Aligned", "MoverBound", "aligned", "mover_bound", "with_movers"]
 _PADDING = 4
 _NEWTON_STEPS = 6
 _TEMPLATE_PASSES = 3
+_SEARCHED_PASSES = 2
 _JOINT_PASSES = 40
 _SETTLED = 0.03
 """Change of the packets' timing, in their deviations, below which the alternation has converged."""
@@ -53,7 +55,8 @@ def aligned(csi: ChannelState) -> Aligned:
     """Packets aligned to the static channel: by the magnitude of their delay response, then coherently.
 
     The magnitude needs no phase and finds offsets of many resolution cells, up to half the inverse subcarrier
-    spacing; the coherent stage maximises each packet's likelihood against the mean of all.
+    spacing; the coherent stage maximises each packet's likelihood against the mean of all, over all cells once: at low
+    SNR the magnitude takes some packets for others of their noise.
     """
     timing = _by_magnitude(csi)
     turned = _turned(csi, timing, np.zeros_like(timing))
@@ -61,8 +64,10 @@ def aligned(csi: ChannelState) -> Aligned:
     rows = np.moveaxis(weighted / np.sqrt(csi.noise)[:, None, None], 1, 0).reshape(len(timing), -1)
     _, vectors = np.linalg.eigh(rows @ rows.conj().T)
     phase = np.angle(vectors[:, -1])
-    for _ in range(_TEMPLATE_PASSES):
+    for number in range(_TEMPLATE_PASSES):
         static = _mean(csi, _turned(csi, timing, phase))
+        if number < _SEARCHED_PASSES:
+            timing = _by_template(csi, static, _turned(csi, timing, phase))
         timing, phase = _refined(csi, static[:, None, :], timing)
     return _finished(csi, timing, phase, None)
 
@@ -248,8 +253,7 @@ def _by_magnitude(csi: ChannelState) -> FloatArray:
     """Timing of each packet by correlating the power of its delay response, circularly, with the mean of all."""
     f = csi.subcarrier_hz
     spacing = float(np.min(np.diff(f)))
-    bins = np.rint((f - f[0]) / spacing).astype(np.int64)
-    size = 1 << int(np.ceil(np.log2(_PADDING * (int(bins[-1]) + 1))))
+    bins, size = _delay_grid(f)
     padded = np.zeros((*csi.values.shape[:2], size), dtype=np.complex128)
     padded[:, :, bins] = csi.values * csi.weights
     response = np.sum(np.abs(np.fft.ifft(padded, axis=-1)) ** 2 / csi.noise[:, None, None], axis=0)
@@ -264,6 +268,28 @@ def _by_magnitude(csi: ChannelState) -> FloatArray:
         template = np.mean(spectrum * np.exp(turns * shift[:, None]), axis=0)
     shift = np.where(shift > size / 2, shift - size, shift)
     return np.asarray(shift / (size * spacing))
+
+
+def _by_template(csi: ChannelState, static: ComplexArray, turned: ComplexArray) -> FloatArray:
+    """Timing of each packet at the greatest coherent match with the others' mean, over all delays.
+
+    A packet's own part of the mean would match its noise as it was turned before.
+    """
+    f = csi.subcarrier_hz
+    known = csi.weights.sum(axis=0)
+    own = np.divide(csi.weights, known, out=np.zeros_like(csi.weights), where=known > 0.0)
+    bins, size = _delay_grid(f)
+    padded = np.zeros((len(csi.symbol_s), size), dtype=np.complex128)
+    product = np.einsum("alk,alk,a->lk", csi.values, (static[:, None, :] - turned * own).conj(), 1.0 / csi.noise)
+    padded[:, bins] = product * csi.weights
+    shift = np.argmax(np.abs(np.fft.ifft(padded, axis=1)), axis=1).astype(np.float64)
+    return np.asarray(np.where(shift > size / 2, shift - size, shift) / (size * float(np.min(np.diff(f)))))
+
+
+def _delay_grid(subcarrier_hz: FloatArray) -> tuple[NDArray[np.int64], int]:
+    """Place of each subcarrier on the raster, and the size of the padded transform to delays."""
+    bins = np.rint((subcarrier_hz - subcarrier_hz[0]) / float(np.min(np.diff(subcarrier_hz)))).astype(np.int64)
+    return bins, 1 << int(np.ceil(np.log2(_PADDING * (int(bins[-1]) + 1))))
 
 
 def _refined(csi: ChannelState, template: ComplexArray, timing: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ _COUPLING_SMALL_RAD = 1e-2
 _COUPLING_FLOOR_RAD = 1e-5  # phase below which the product of frequency and time is left out of the rotation
 _NEWTON_STEPS = 30
 _PENCIL_ROUNDS = 3
-_PENCIL_INFLATION = 1.13  # 1.06 for one pole and a pencil of a third; more under the fringes of multipath, as measured
+_PENCIL_INFLATION = 1.06  # of one pole and a pencil of a third on an even envelope, as that of the symbols is
 
 _NEEDS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 
@@ -61,7 +62,7 @@ class ReciprocityMLE:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual = likelihood_residual(link)
-        return judged(two_way_offset(link, residual, observation), link, residual, correct=True)
+        return judged(two_way_offset(link, residual, observation), link, residual, observation, correct=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ReciprocityPencil:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual = pencil_residual(link)
-        return judged(two_way_offset(link, residual, observation), link, residual)
+        return judged(two_way_offset(link, residual, observation), link, residual, observation)
 
 
 def likelihood_residual(link: TwoWayLink) -> Residual:
@@ -107,7 +108,11 @@ def pencil_residual(link: TwoWayLink) -> Residual:
         to_s -= _pole_angle([_filled(over_symbols, steps)]) / (4.0 * pi * spacing_hz)
         over_subcarriers = _rotated(product, link, to_s, cfo_hz).sum(axis=1)
         cfo_hz += _symbol_pole(over_subcarriers, link.symbol_s, blocks)
-    return _with_deviation(product, link, to_s, cfo_hz, inflation=_PENCIL_INFLATION)
+    residual = _with_deviation(product, link, to_s, cfo_hz, inflation=_PENCIL_INFLATION)
+    envelope = np.abs(_rotated(product, link, to_s, cfo_hz).sum(axis=0))
+    variance = envelope + _noise_power(link).sum(axis=0)
+    angle_std = _pole_angle_std(envelope, variance, steps)
+    return replace(residual, to_std_s=max(residual.to_std_s, angle_std / (4.0 * pi * spacing_hz)))
 
 
 def _rotated(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> ComplexArray:
@@ -222,10 +227,7 @@ def _with_deviation(
     rotated = _rotated(product, link, to_s, cfo_hz)
     total, first, second = _moments(rotated, link)
     information, _ = _curvature(total, first, second)
-    with np.errstate(invalid="ignore"):
-        noise = link.forward_variance * link.reverse_variance * link.weights**2
-    noise = np.where(np.isfinite(noise), noise, 0.0)
-    noise_total, noise_first, noise_second = _moments(noise.astype(np.complex128), link)
+    noise_total, noise_first, noise_second = _moments(_noise_power(link).astype(np.complex128), link)
     noise_mean = noise_first.real / max(abs(noise_total), 1e-300)
     mean = (first * np.conj(total) / abs(total)).real / abs(total)
     shift = mean - noise_mean
@@ -247,6 +249,13 @@ def _with_deviation(
     )
 
 
+def _noise_power(link: TwoWayLink) -> FloatArray:
+    """Variance of each element of the weighted product that noise times noise makes."""
+    with np.errstate(invalid="ignore"):
+        noise = link.forward_variance * link.reverse_variance * link.weights**2
+    return np.where(np.isfinite(noise), noise, 0.0)
+
+
 def _filled(samples: ComplexArray, steps: NDArray[np.intp]) -> ComplexArray:
     """Samples on their uniform grid; holes bridged in a straight line, for which the derotation has made them slow."""
     grid = np.arange(steps[-1] + 1)
@@ -260,15 +269,45 @@ def _pole_angle(runs: list[ComplexArray]) -> float:
     """Angle per step of the one pole common to all uniform runs of samples."""
     columns = max(2, min(len(run) for run in runs) // 3 + 1)
     hankel = np.concatenate([np.lib.stride_tricks.sliding_window_view(run, columns) for run in runs])
-    gram = hankel.conj().T @ hankel
-    gram /= max(float(np.trace(gram).real), 1e-300)
-    if columns < 12:
-        vector = np.linalg.eigh(gram)[1][:, -1]
-    else:
-        _, vectors = eigsh(gram, k=1, v0=np.ones(columns, dtype=np.complex128), tol=1e-10)
-        vector = vectors[:, 0]
-    vector = np.conj(vector)
+    vector = np.conj(_dominant(hankel.conj().T @ hankel)[1])
     return float(np.angle(np.vdot(vector[:-1], vector[1:])))
+
+
+def _dominant(gram: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+    """Greatest eigenvalue of a Hermitian matrix, and its eigenvector."""
+    scale = max(float(np.trace(gram).real), 1e-300)
+    if len(gram) < 12:
+        levels, vectors = np.linalg.eigh(gram / scale)
+    else:
+        levels, vectors = eigsh(gram / scale, k=1, v0=np.ones(len(gram), dtype=gram.dtype), tol=1e-10)
+    return scale * float(levels[-1]), vectors[:, -1]
+
+
+def _pole_angle_std(envelope: FloatArray, variance: FloatArray, steps: NDArray[np.intp]) -> float:
+    """Deviation of `_pole_angle` for a real envelope in noise of that variance, to first order.
+
+    A disturbance n turns the dominant singular vector u of the Hankel matrix X by (λ₁ - XᵀX)⁺(nᵀX + Xᵀn)u, and the
+    pole by its part along u's difference between neighbours: a linear form of n's imaginary part. Where fringes of
+    multipath hollow the envelope this exceeds the bound by far more than on an even one.
+    """
+    filled = _filled(envelope.astype(np.complex128), steps).real
+    columns = max(2, len(filled) // 3 + 1)
+    hankel = np.lib.stride_tricks.sliding_window_view(filled, columns)
+    gram = hankel.T @ hankel
+    level, dominant = _dominant(gram)
+    beside = np.concatenate([[0.0], dominant[:-1]]) - np.concatenate([dominant[1:], [0.0]])
+    # what is added along u makes the difference regular, and takes no part: beside is across u
+    regular = level * (np.eye(columns) + np.outer(dominant, dominant)) - gram
+    turn = np.linalg.solve(regular, beside - dominant * float(dominant @ beside))
+    form = np.convolve(hankel @ turn, dominant) - np.convolve(hankel @ dominant, turn)
+    form /= float(dominant[:-1] @ dominant[1:])
+    kept = form[steps]
+    holes = np.setdiff1d(np.arange(len(filled)), steps)
+    after = np.searchsorted(steps, holes)
+    share = (holes - steps[after - 1]) / (steps[after] - steps[after - 1])
+    np.add.at(kept, after - 1, (1.0 - share) * form[holes])
+    np.add.at(kept, after, share * form[holes])
+    return float(np.sqrt(0.5 * np.sum(kept**2 * variance)))
 
 
 def _symbol_pole(samples: ComplexArray, symbol_s: FloatArray, blocks: list[NDArray[np.intp]]) -> float:

@@ -15,11 +15,14 @@ import numpy as np
 from scipy import fft
 
 from dsp.channel import ComplexArray, FloatArray
-from dsp.synchronization.base import Offset
-from dsp.synchronization.matched_product import Residual, TwoWayLink
+from dsp.oscillator import phase_power
+from dsp.synchronization.base import Observation, Offset
+from dsp.synchronization.matched_product import NO_COMMON_CHANNEL, Residual, TwoWayLink, rises
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
-__all__ = ["NonReciprocal", "judged", "non_reciprocal_paths"]
+__all__ = ["NOT_RECIPROCAL", "NonReciprocal", "judged", "non_reciprocal_paths"]
+
+NOT_RECIPROCAL = "the two directions do not see the same channel: paths not reciprocal or moved between the slots"
 
 _FALSE_ALARM = 0.01  # per link; a path found in noise costs a little deviation, not the estimate
 _LARGEST_COUNT = 6
@@ -29,6 +32,7 @@ _NOISE_TOLERANCE = 1.5  # of the stated noise; below it, the median's own scatte
 _PADDING = 4
 _FEWEST_SYMBOLS = 12
 _SLOW_SIGNIFICANCE = 20.0  # of six degrees of freedom: exceeded by noise in one of 200
+_WANDER_SIGNIFICANCE = 5.3  # of its mean: two degrees of freedom, one cycle's, have nearly all; one of 200
 _MODEL_GROWTH = 1.4  # of the deviation with a path fitted: one that turns while it is averaged is not quite a path
 _SLOPE_OF_PATH = 0.15  # deviation of a slope, in cells, that a unit path at the worst distance and any phase causes
 
@@ -54,8 +58,20 @@ class NonReciprocal:
     exhausted: bool
     """More paths than can be fitted."""
 
+    @property
+    def power(self) -> float:
+        """Of the paths, of the channel's."""
+        return float(np.sum(np.abs(self.amplitudes) ** 2))
 
-def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: bool = False) -> Offset:
+    @property
+    def reciprocal(self) -> bool:
+        """Whether the directions see one channel, but for weak paths that the fit takes in."""
+        return not self.exhausted and self.power <= _LARGEST_POWER
+
+
+def judged(
+    offset: Offset, link: TwoWayLink, residual: Residual, observation: Observation, *, correct: bool = False
+) -> Offset:
     """Offset with its reciprocity tested: deviations widened, or invalid with the reason.
 
     With ``correct`` the time offset is replaced by the joint fit's where the channel stands still over the slot;
@@ -63,16 +79,13 @@ def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: boo
     """
     if not offset.valid or offset.to_s is None or offset.to_std_s is None or offset.cfo_std_hz is None:
         return offset
+    if not rises(link, residual):
+        return replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
     seen = non_reciprocal_paths(link, residual)
-    power = float(np.sum(np.abs(seen.amplitudes) ** 2))
+    power = seen.power
     details = offset.details | {"non_reciprocal_paths": len(seen.delays_s), "non_reciprocal_power": power}
-    if seen.exhausted or power > _LARGEST_POWER:
-        return replace(
-            offset,
-            valid=False,
-            reason="the two directions do not see the same channel: paths not reciprocal or moved between the slots",
-            details=details,
-        )
+    if not seen.reciprocal:
+        return replace(offset, valid=False, reason=NOT_RECIPROCAL, details=details)
     reasons = []
     growth = np.sqrt(seen.noise_ratio) if seen.noise_ratio > _NOISE_TOLERANCE else 1.0
     if growth > 1.0:
@@ -80,7 +93,7 @@ def judged(offset: Offset, link: TwoWayLink, residual: Residual, *, correct: boo
     to_s = offset.to_s
     to_extra_s = residual.to_std_s * np.sqrt(growth**2 - 1.0)
     cfo_extra_hz = residual.cfo_std_hz * np.sqrt(growth**2 - 1.0)
-    cfo_extra_hz = float(np.hypot(cfo_extra_hz, _slow_phase_deviation(link, residual)))
+    cfo_extra_hz = float(np.hypot(cfo_extra_hz, _slow_phase_deviation(link, residual, observation)))
     if len(seen.delays_s):
         reasons.append("a path changed between the slots: deviations widened")
         span_s = float(np.ptp(link.symbol_s)) * len(link.symbol_s) / max(len(link.symbol_s) - 1, 1)
@@ -187,11 +200,13 @@ def _difference(link: TwoWayLink, residual: Residual, to_s: float) -> _Differenc
     )
 
 
-def _slow_phase_deviation(link: TwoWayLink, residual: Residual) -> float:
+def _slow_phase_deviation(link: TwoWayLink, residual: Residual, observation: Observation) -> float:
     """Deviation of the frequency offset that slow undulations of the common phase, as seen, would cause.
 
     A mover that the slot resolves poorly, or phase noise, bends the phase over the slot in ways that a slope
-    partly takes up. The power at one to three cycles per slot, beyond that of the quicker ones, tells how much.
+    partly takes up. The power at one to three cycles per slot, beyond that of the quicker ones, tells how much. Of
+    that the clocks' own wander is no error: it bends the offset itself, whose slope over the slot is what is asked
+    for. In a slot of many frames it is the greater part.
     """
     t = link.symbol_s
     if len(t) < _FEWEST_SYMBOLS:
@@ -207,7 +222,15 @@ def _slow_phase_deviation(link: TwoWayLink, residual: Residual) -> float:
     slow = basis[:, 2:].T @ phase
     quick = phase - basis @ (basis.T @ phase)
     noise = float(np.sum(quick**2)) / (len(t) - columns.shape[1])
-    excess = max(float(np.sum(slow**2)) - _SLOW_SIGNIFICANCE * noise, 0.0)
+    clocks = phase_power(
+        observation.oscillators,
+        basis[:, 2:],
+        t,
+        carrier_hz=link.carrier_hz,
+        separation_s=observation.separation_s,
+    )
+    limit = _SLOW_SIGNIFICANCE * noise + _WANDER_SIGNIFICANCE * clocks
+    excess = max(float(np.sum(slow**2)) - limit, 0.0)
     return _SLOPE_OF_PATH * float(np.sqrt(2.0 * excess / len(t))) / span_s
 
 

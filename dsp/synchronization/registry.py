@@ -5,7 +5,9 @@ from __future__ import annotations
 from dsp.synchronization.auto import Automatic
 from dsp.synchronization.base import Method
 from dsp.synchronization.cacc import CrossAntennaCorrelation
+from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
 from dsp.synchronization.csi_ratio import CsiRatio, CsiRatioFirstOrder
+from dsp.synchronization.fingerprint import FingerprintMethod
 from dsp.synchronization.path_resolved import PathResolved, PathResolvedAngle, PathResolvedDictionary
 from dsp.synchronization.reciprocity import ReciprocityMLE, ReciprocityPencil
 from dsp.synchronization.spectral_correlation import SpectralCorrelation, SpectralCorrelationInterpolated
@@ -28,6 +30,9 @@ METHODS: dict[str, Method] = {
         PathResolved(),
         PathResolvedAngle(),
         PathResolvedDictionary(),
+        FingerprintMethod(),
+        Cooperation(),
+        CooperationCorrelation(),
     )
 }
 """Every method built in, in the order in which reports list them."""

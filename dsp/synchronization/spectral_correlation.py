@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import hypot, pi, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,33 @@ from scipy import fft
 from dsp.bounds.link import two_way_bound
 from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.base import Need, Observation, Offset, require
-from dsp.synchronization.matched_product import Residual, TwoWayLink, two_way_link, two_way_offset
+from dsp.synchronization.matched_product import (
+    NO_COMMON_CHANNEL,
+    Residual,
+    TwoWayLink,
+    rises,
+    two_way_link,
+    two_way_offset,
+)
+from dsp.synchronization.reciprocity import likelihood_residual
+from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, non_reciprocal_paths
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
 __all__ = ["SpectralCorrelation", "SpectralCorrelationInterpolated"]
 
 _NEEDS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 _PADDING = 4
-_FLOOR_BANDS = 0.0028
-"""Self-noise of the interpolated correlation as a part of 1/B: magnitudes are not band-limited, and the parabola is
-not their peak; measured over dense multipath (reference R-A, 20 and 30 dB)."""
+_PEAK_SIGMAS = 5.8
+"""Largest of 16,000 normal deviations in a thousand."""
+_ENOUGH_ROWS = 8
+_DISAGREEMENT = 5.0  # deviations
+_FLOOR_STEPS = (0.023, 0.015, 0.020)
+"""Self-noise of the interpolated correlation in steps of its grid: magnitudes are not band-limited, and the parabola is
+not their peak. The first goes with sin(2πp), the second with sin(πp), p the fraction of a step at which the offset
+lies, the third with sin(πq), q that of the other axis: on the grid's points both directions' samples are the same and
+there is none. Fitted over dense multipath (reference R-A at 60 dB, 1500 draws)."""
+_LOW_SNR_LOSS = 0.07
+"""Growth of the variance over the bound's, times the SNR, measured on reference R-A at -10 dB."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,9 @@ class SpectralCorrelation:
 
     The offsets shift the forward delay-Doppler map one way and the reverse one the other; the circular
     cross-correlation of the two magnitudes peaks at twice the offsets. Cells are 1/(2B) and 1/(2·duration)
-    wide, so the deviation is 0.144/B. Frames of a slot are correlated one by one and added.
+    wide: of an offset anywhere in a cell the error deviates by 0.144/B, of one that acquisition has brought to the
+    cell's middle by far less. The deviation stated is therefore the distance to the interpolated correlation's peak,
+    with that one's deviation. Frames of a slot are correlated one by one and added.
 
     The common baseline of the literature, against which the others are measured. Source: methods section 3.6.
     """
@@ -42,7 +61,8 @@ class SpectralCorrelation:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        return two_way_offset(link, _on_grid(link), observation)
+        residual, stands_out = _on_grid(link)
+        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,8 @@ class SpectralCorrelationInterpolated:
     """Two-way offset by the same correlation on a grid four times finer, and a parabola through its peak.
 
     Each direction is integrated over the whole frame before the magnitude is taken, so it degrades more
-    slowly below -8 dB than the matched product; at high SNR its own noise keeps it at about 0.003/B.
+    slowly below -8 dB than the matched product; at high SNR its own noise keeps it at about 0.003/B, less where the
+    offset lies near a point of the grid.
 
     Source: methods section 3.6.
     """
@@ -62,7 +83,39 @@ class SpectralCorrelationInterpolated:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        return two_way_offset(link, _interpolated(link), observation)
+        residual, stands_out = _interpolated(link)
+        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
+
+
+def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bool) -> Offset:
+    """Offset with its assumptions tested: a peak above the noise, and directions that see the same channel.
+
+    The test of reciprocity is that of the likelihood method, at its own offsets. Where the matched product does not
+    rise above the noise there is none, and the peak has to stand out by itself.
+    """
+    if not offset.valid or offset.to_std_s is None:
+        return offset
+    likely = likelihood_residual(link)
+    if not rises(link, likely):
+        return offset if stands_out else replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
+    apart = (
+        (residual.to_s - likely.to_s) / np.hypot(residual.to_std_s, likely.to_std_s),
+        (residual.cfo_hz - likely.cfo_hz) / np.hypot(residual.cfo_std_hz, likely.cfo_std_hz),
+    )
+    if np.max(np.abs(apart)) > _DISAGREEMENT:
+        return replace(offset, valid=False, reason="correlation and matched product peak in different places")
+    seen = non_reciprocal_paths(link, likely)
+    if not seen.reciprocal:
+        return replace(offset, valid=False, reason=NOT_RECIPROCAL)
+    if not len(seen.delays_s):
+        return offset
+    apart_s = residual.to_s - likely.to_s - seen.to_correction_s
+    joint_s = likely.to_std_s * seen.deviation_factor
+    return replace(
+        offset,
+        to_std_s=float(np.hypot(np.hypot(offset.to_std_s, joint_s), apart_s)),
+        reason="a path changed between the slots: deviations widened",
+    )
 
 
 @dataclass(frozen=True)
@@ -72,51 +125,103 @@ class _Correlation:
     doppler_step_hz: float
 
 
-def _on_grid(link: TwoWayLink) -> Residual:
+@dataclass(frozen=True)
+class _Place:
+    """Where the correlation peaks, in seconds and hertz, and its deviations."""
+
+    to_s: float
+    cfo_hz: float
+    to_std_s: float
+    cfo_std_hz: float
+
+
+def _on_grid(link: TwoWayLink) -> tuple[Residual, bool]:
+    """Residual, and whether the peak stands out of the noise."""
     correlation = _correlation(link, padding=1)
-    row, column = np.unravel_index(int(np.argmax(correlation.values)), correlation.values.shape)
-    return _residual(
-        link,
-        correlation,
-        float(row),
-        float(column),
-        to_std_s=correlation.delay_step_s / sqrt(12.0),
-        cfo_std_hz=correlation.doppler_step_hz / sqrt(12.0),
+    row, column, _, _ = _peak(correlation.values)
+    to_s, cfo_hz = _offsets(correlation, float(row), float(column))
+    between, _ = _between(link)
+    place = _Place(
+        to_s,
+        cfo_hz,
+        to_std_s=hypot(between.to_std_s, to_s - between.to_s),
+        cfo_std_hz=hypot(between.cfo_std_hz, cfo_hz - between.cfo_hz),
     )
+    residual = _residual(link, place)
+    return residual, _stands_out(link, residual, correlation, row, column, padding=1)
 
 
-def _interpolated(link: TwoWayLink) -> Residual:
+def _interpolated(link: TwoWayLink) -> tuple[Residual, bool]:
+    place, correlation = _between(link)
+    row, column, _, _ = _peak(correlation.values)
+    residual = _residual(link, place)
+    return residual, _stands_out(link, residual, correlation, row, column, padding=_PADDING)
+
+
+def _stands_out(
+    link: TwoWayLink, residual: Residual, correlation: _Correlation, row: int, column: int, *, padding: int
+) -> bool:
+    """Whether the peak stands out of the same delay's other Doppler cells, where noise is alike.
+
+    Over delay it is not: the resampling to common frequencies takes some delays' noise away, in both directions.
+    """
+    over_doppler = np.roll(correlation.values[:, column], -row)
+    others = over_doppler[2 * padding : len(over_doppler) - 2 * padding + 1 : padding]
+    if len(others) < _ENOUGH_ROWS:
+        return rises(link, residual)
+    unsure = 1.0 + 2.0 / sqrt(len(others))
+    return bool(over_doppler[0] - others.mean() > unsure * _PEAK_SIGMAS * others.std())
+
+
+def _between(link: TwoWayLink) -> tuple[_Place, _Correlation]:
+    """Peak of the padded correlation, between its points."""
     correlation = _correlation(link, padding=_PADDING)
-    values = correlation.values
+    row, column, over_rows, over_columns = _peak(correlation.values)
+    off_row, off_column = _parabola_peak(over_rows), _parabola_peak(over_columns)
+    to_s, cfo_hz = _offsets(correlation, row + off_row, column + off_column)
+    bound = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr)
+    loss = sqrt(1.0 + _LOW_SNR_LOSS / link.snr)
+    place = _Place(
+        to_s,
+        cfo_hz,
+        to_std_s=hypot(loss * bound.to_std_s, _floor_steps(off_column, off_row) * correlation.delay_step_s),
+        cfo_std_hz=hypot(loss * bound.cfo_std_hz, _floor_steps(off_row, off_column) * correlation.doppler_step_hz),
+    )
+    return place, correlation
+
+
+def _floor_steps(own: float, other: float) -> float:
+    """Deviation of the parabola's peak by the correlation's self-noise, in steps."""
+    skew, chance, across = _FLOOR_STEPS
+    return hypot(skew * sin(2.0 * pi * own), chance * sin(pi * own), across * sin(pi * other))
+
+
+def _peak(values: FloatArray) -> tuple[int, int, FloatArray, FloatArray]:
+    """Row and column of the greatest value, and the three values about it along either axis."""
     row, column = (int(index) for index in np.unravel_index(int(np.argmax(values)), values.shape))
     rows, columns = values.shape
     over_rows = values[[(row - 1) % rows, row, (row + 1) % rows], column]
     over_columns = values[row, [(column - 1) % columns, column, (column + 1) % columns]]
-    to_std_s, cfo_std_hz = _deviation(link, correlation)
-    return _residual(
-        link,
-        correlation,
-        row + _parabola_peak(over_rows),
-        column + _parabola_peak(over_columns),
-        to_std_s=to_std_s,
-        cfo_std_hz=cfo_std_hz,
-    )
+    return row, column, over_rows, over_columns
 
 
-def _residual(
-    link: TwoWayLink, correlation: _Correlation, row: float, column: float, *, to_std_s: float, cfo_std_hz: float
-) -> Residual:
+def _offsets(correlation: _Correlation, row: float, column: float) -> tuple[float, float]:
+    """Offsets in seconds and hertz at a place of the circular correlation."""
     rows, columns = correlation.values.shape
     to_s = (column - columns * (column >= columns / 2)) * correlation.delay_step_s
     cfo_hz = (row - rows * (row >= rows / 2)) * correlation.doppler_step_hz
-    turned = link.product * np.exp(4j * np.pi * to_s * link.subcarrier_hz)
-    total = complex((turned * np.exp(-4j * np.pi * cfo_hz * link.symbol_s)[:, None]).sum())
+    return to_s, cfo_hz
+
+
+def _residual(link: TwoWayLink, place: _Place) -> Residual:
+    turned = link.product * np.exp(4j * np.pi * place.to_s * link.subcarrier_hz)
+    total = complex((turned * np.exp(-4j * np.pi * place.cfo_hz * link.symbol_s)[:, None]).sum())
     return Residual(
-        to_s=to_s,
-        cfo_hz=cfo_hz,
+        to_s=place.to_s,
+        cfo_hz=place.cfo_hz,
         phase_rad=0.5 * float(np.angle(total)),
-        to_std_s=to_std_s,
-        cfo_std_hz=cfo_std_hz,
+        to_std_s=place.to_std_s,
+        cfo_std_hz=place.cfo_std_hz,
         phase_std_rad=float(np.pi / sqrt(12.0)),
     )
 
@@ -157,18 +262,3 @@ def _parabola_peak(three: FloatArray) -> float:
     before, peak, after = (float(value) for value in three)
     curvature = before - 2.0 * peak + after
     return 0.5 * (before - after) / curvature if curvature < 0.0 else 0.0
-
-
-def _deviation(link: TwoWayLink, correlation: _Correlation) -> tuple[float, float]:
-    """Bound without the product's factor, widened by a quarter, and the correlation's own noise."""
-    bound = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr)
-    delay_cell_s = _PADDING * correlation.delay_step_s
-    doppler_cell_hz = _PADDING * correlation.doppler_step_hz
-    return (
-        float(np.hypot(_EFFICIENCY * bound.to_std_s, 2.0 * _FLOOR_BANDS * delay_cell_s)),
-        float(np.hypot(_EFFICIENCY * bound.cfo_std_hz, 2.0 * _FLOOR_BANDS * doppler_cell_hz)),
-    )
-
-
-_EFFICIENCY = 1.3
-"""Deviation over the bound at low SNR, measured on reference R-A at -10 dB."""

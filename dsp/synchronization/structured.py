@@ -110,7 +110,7 @@ def structured_offset(observation: Observation, link: TwoWayLink, found: Structu
         objection = objection or misplaced
     elif separate:
         objection = objection or "separate ports, and the line of sight's geometry is not known"
-    to_s = float(fit.to_s[chosen])
+    to_s = float(fit.to_s[chosen]) - _travelled(observation, link)
     if separate and isinstance(geometry, LineOfSight):
         to_s -= 0.5 * (geometry.forward_s - geometry.reverse_s)
     residual = Residual(
@@ -178,7 +178,8 @@ def _grown(model: SharedPaths, to_s: float, cfo_hz: float, threshold: float, sep
     offsets_s = np.array([to_s])
     while len(paths) < _MOST_PATHS:
         delay_s, doppler_hz, gain = model.next_path(paths, offsets_s, cfo_hz)
-        if gain < threshold:
+        # the offsets were chosen to lay the directions' greatest noise on one another: so many cells more were tried
+        if gain < threshold + (0.0 if len(paths) else log(4.0 * model.cells)):
             break
         trial = np.vstack([paths, [delay_s, doppler_hz]])
         trial_s = np.append(offsets_s, offsets_s[0]) if separate and len(paths) else offsets_s
@@ -254,6 +255,18 @@ _LINE_LOST = 5.0  # of the deviation that the line of sight would have alone
 _FARTHEST = 0.5  # of 1/B: a path this far from where it must be is another, however unsure
 _PLACE_TOLERANCE = 0.1
 """Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
+
+
+def _travelled(observation: Observation, link: TwoWayLink) -> float:
+    """What the fit takes for half the paths' travel between the slots, but is the references' common error.
+
+    A Doppler common to all paths stands in the residuals less the mean of the two references, which is zero but for
+    that Doppler, for the acquisition's errors, and for CFO²/fc: each direction counts seconds on its own clock.
+    """
+    assert observation.reverse is not None
+    common_hz = observation.forward.cfo_reference_hz + observation.reverse.cfo_reference_hz
+    common_hz -= link.cfo_reference_hz**2 / link.carrier_hz
+    return 0.25 * _gap(observation) * common_hz / link.carrier_hz
 
 
 def _gap(observation: Observation) -> float:

@@ -16,38 +16,23 @@ from numpy.typing import NDArray
 
 from sim_backend import front_end
 from sim_backend.pluto.emissions import Counts, Emission, window
+from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
 from sim_backend.pluto.settings import Settings
 from sim_backend.propagation import BLOCK, TAPS, Source, propagate
 from sim_backend.randomness import generator, key_words
 from sim_backend.specification import FrontEndSpec
 
-__all__ = ["FULL_SCALE_DBM", "Cable", "Medium"]
+__all__ = ["Cable"]
 
 FloatArray = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-FULL_SCALE_DBM = 7.0
-"""Power of a carrier of full scale without attenuation, at the antenna connector (AD9363 data sheet, 2.4 GHz)."""
 _NOISE = 1 << 18
 _ANGLES = (131_071, 130_999)
 """Samples of the two synthesizers' angles before they repeat; prime, so that together they hardly do."""
 _LONG = 1 << 16
 _MARGIN = 2 * (TAPS + BLOCK)
 _TILES = 4
-
-
-class Medium:
-    """What lies between transmitters and a Pluto's receiver."""
-
-    channels: int
-
-    def receive(self, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> Counts:
-        """Counts on ``samples`` ticks from ``first`` on, shape (samples, 2·channels)."""
-        raise NotImplementedError
-
-    def power_dbm(self, channel: int, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> float:
-        """Mean power at a receiver's port during those ticks, thermal noise included."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

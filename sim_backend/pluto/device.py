@@ -7,11 +7,11 @@ from hashlib import blake2b
 
 from sim_backend.pluto.attributes import Device
 from sim_backend.pluto.buffers import Receiver, Transmitter
-from sim_backend.pluto.cable import Medium
 from sim_backend.pluto.context import context_xml
 from sim_backend.pluto.converters import receiver_device, transmitter_device
 from sim_backend.pluto.engine import Engine
 from sim_backend.pluto.housekeeping import pins_device, xadc_device
+from sim_backend.pluto.medium import Medium
 from sim_backend.pluto.phy import Part, Transceiver, initial_settings
 from sim_backend.pluto.tdd import tdd_device
 
@@ -51,9 +51,11 @@ class Pluto:
         if medium.channels != channels:
             raise ValueError(f"a {model} has {channels} channels, its medium {medium.channels}")
         part = Part(channels)
+        self.name = name
         self.lock = threading.RLock()
         """Held while an attribute is read or written."""
         self.engine = Engine(medium, initial_settings(part, name), clock=clock, seed=seed, latency_s=latency_s)
+        medium.attach(self.engine)
         # DDR at the CMOS interface: two clock cycles for each sample of each channel.
         self.engine.gate.cycles = 2 * channels
         transceiver = Transceiver(part, self.engine)

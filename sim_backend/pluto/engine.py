@@ -19,9 +19,9 @@ from math import ceil
 import numpy as np
 
 from sim_backend.pluto.attributes import RefusedError
-from sim_backend.pluto.cable import Medium
 from sim_backend.pluto.emissions import Counts, Emission
 from sim_backend.pluto.gains import automatic_gain_db
+from sim_backend.pluto.medium import Medium
 from sim_backend.pluto.settings import Settings
 from sim_backend.pluto.tdd import Gate
 from sim_backend.randomness import generator
@@ -32,6 +32,7 @@ CLOCKS = ("virtual", "wall")
 _AGC_SAMPLES = 16_384
 """Stretch whose power an automatic gain is chosen by."""
 _HISTORY = 64
+_MOST_UNSENT = 1 << 27
 _WAIT_S = 0.05
 """Longest sleep without looking whether the client is still there."""
 
@@ -60,7 +61,7 @@ class Engine:
         self._latency_s = latency_s
         self._began = time.monotonic()
         self._tick = 0
-        """Virtual time; on the wall clock, where the counter stood when the rate was last changed."""
+        """Virtual time: up to where this device has recorded."""
         self._timeline: list[tuple[int, Settings]] = [(0, settings)]
         self._emissions: list[Emission] = []
         self._queue: deque[tuple[int, Counts | None]] = deque()
@@ -69,6 +70,9 @@ class Engine:
         """Whether the reader has a block that will be queued again."""
         self._block = 0
         """Samples of a block; 0 while nobody receives."""
+        self._blocks = 0
+        self._number = 0
+        """Blocks that were handed out in virtual time."""
         self._filled = 0
         """Tick up to which blocks are queued."""
         self._sending: int | None = None
@@ -81,10 +85,22 @@ class Engine:
         """Blocks that wait for the TDD engine's trigger to be queued."""
         self._factors = {False: 1, True: 1}
         self._gone = False
+        self._unsent: list[tuple[Counts, bool]] = []
+        """In virtual time: what was pushed since the last reception, and whether it is to be repeated."""
         self._waiting: Emission | None = None
         """What is sent as soon as the trigger comes."""
 
     # -- time and settings ------------------------------------------------------------------------------------
+
+    @property
+    def emissions(self) -> list[Emission]:
+        """What is being sent, and was lately; a list of its own, which any thread may ask for without the lock."""
+        return list(self._emissions)
+
+    @property
+    def timeline(self) -> list[tuple[int, Settings]]:
+        """(tick, settings from there on), likewise."""
+        return list(self._timeline)
 
     @property
     def settings(self) -> Settings:
@@ -94,9 +110,8 @@ class Engine:
     def now(self) -> int:
         """Present tick."""
         if not self.wall:
-            return self._tick
-        elapsed = time.monotonic() - self._began
-        return self._tick + int(elapsed * float(self.settings.rate_hz))
+            return self._tick if self._block else max(self._tick, self.medium.present(self.rate_hz))
+        return self.medium.tick_after(time.monotonic() - self._began, self.rate_hz)
 
     def change_settings(self, **values: object) -> None:
         """Set the hardware anew, from now on."""
@@ -113,6 +128,9 @@ class Engine:
             if len(self._timeline) > _HISTORY:
                 self._freeze(now)
                 del self._timeline[:-1]
+            tunes = (old.rate_hz, old.receive_tune, old.transmit_tune)
+            if (new.rate_hz, new.receive_tune, new.transmit_tune) != tunes:
+                self.medium.tuned(new)
             self.change.notify_all()
 
     def _change_rate(self, now: int, new: Settings) -> None:
@@ -136,7 +154,7 @@ class Engine:
         self._queue = deque((tick - self._block, samples) for _, samples in finished)
         self._queue.extend((tick + index * self._block, None) for index in range(unfinished))
         self._filled = tick + unfinished * self._block
-        self._tick, self._began = tick, time.monotonic()
+        self._tick = tick
         self._timeline = [(tick, new)]
 
     def _freeze(self, now: int) -> None:
@@ -151,13 +169,15 @@ class Engine:
     def open_receiver(self, samples: int, blocks: int) -> None:
         """Begin to fill ``blocks`` blocks of ``samples`` samples."""
         with self.change:
-            self._block, self._held = samples, False
+            start = self.now()
+            self._block, self._blocks, self._held = samples, blocks, False
+            self._tick = max(self._tick, start)
             self._queue.clear()
             self._unarmed = 0
             if self.gate.waits("receive"):
                 self._unarmed = blocks
             else:
-                self._fill(self.now(), blocks)
+                self._fill(start, blocks)
             self.change.notify_all()
 
     def close_receiver(self) -> None:
@@ -176,34 +196,38 @@ class Engine:
         RefusedError
             EBADF if the receiver is not, or no longer, open; ETIMEDOUT if the block does not come in time.
         """
+        deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
         with self.change:
+            self._await_trigger(deadline)
             if not self._block:
                 raise RefusedError(errno.EBADF)
-            deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
-            self._await_trigger(deadline)
-            if not self.wall:
-                return self._next_stretch()
-            if self._held:
-                self._note_overflow()
-                start = self._armed(max(self._filled, self.now()), "receive")
-                self._queue.append((start, None))
-                self._filled = start + self._block
-            size = self._block
-            while self._block == size and self._queue:
-                first, samples = self._queue[0]
-                missing = first + size - self.now()
-                if samples is not None or missing <= 0:
-                    self._queue.popleft()
-                    self._held = True
-                    return self._render(first, size) if samples is None else samples
-                left = missing / float(self.settings.rate_hz)
-                if deadline is not None:
-                    left = min(left, deadline - time.monotonic())
-                    if left <= 0:
-                        self._held = False
-                        raise RefusedError(errno.ETIMEDOUT)
-                self.change.wait(min(left + 1e-4, _WAIT_S))
-            raise RefusedError(errno.EBADF)
+            if self.wall:
+                return self._next_block(deadline)
+        return self._next_stretch()
+
+    def _next_block(self, deadline: float | None) -> Counts:
+        """On the wall clock: the oldest block, when it is full; the reader's last one is queued again."""
+        if self._held:
+            self._note_overflow()
+            start = self._armed(max(self._filled, self.now()), "receive")
+            self._queue.append((start, None))
+            self._filled = start + self._block
+        size = self._block
+        while self._block == size and self._queue:
+            first, samples = self._queue[0]
+            missing = first + size - self.now()
+            if samples is not None or missing <= 0:
+                self._queue.popleft()
+                self._held = True
+                return self._render(first, size) if samples is None else samples
+            left = missing / float(self.settings.rate_hz)
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    self._held = False
+                    raise RefusedError(errno.ETIMEDOUT)
+            self.change.wait(min(left + 1e-4, _WAIT_S))
+        raise RefusedError(errno.EBADF)
 
     def _await_trigger(self, deadline: float | None) -> None:
         """Wait for the trigger that the receiver's DMA waits for."""
@@ -215,17 +239,44 @@ class Engine:
             self.change.wait(_WAIT_S)
 
     def _next_stretch(self) -> Counts:
-        """In virtual time: what follows the last stretch, or the TDD engine's next edge."""
-        start = self._armed(max(self._filled, self._tick), "receive")
+        """In virtual time: what follows the last stretch, or the TDD engine's next edge.
+
+        Without the lock while the others are waited for: this device's own transmitter must go on meanwhile.
+        """
+        moment = self.medium.meet(self._block, self.rate_hz)
+        try:
+            with self.change:
+                size = self._block
+                start = self._begin(moment)
+        finally:
+            self.medium.settle()
+        with self.change:
+            if not size or self._block != size:
+                raise RefusedError(errno.EBADF)
+            self._follow_level(start)
+            counts = self._render(start, size)
+            self._filled = self._tick = start + size
+            self.medium.advance(self._tick, self.rate_hz)
+            self._note_underflow()
+            self._forget()
+            return counts
+
+    def _begin(self, moment: int) -> int:
+        """First tick of the next stretch; what was pushed since the last one is sent from there on.
+
+        A single kernel buffer is filled from when it is asked for: what happened meanwhile is lost.
+        """
+        earliest = max(self._filled, moment if self._blocks == 1 or not self._held else 0)
+        earliest += self.medium.lost(self._number)
+        self._number += 1
+        start = self._armed(earliest, "receive")
         if start > self._filled and self._held:
             self.overflow = True
         self._held = True
-        self._follow_level(start)
-        counts = self._render(start, self._block)
-        self._filled = self._tick = start + self._block
-        self._note_underflow()
-        self._forget()
-        return counts
+        unsent, self._unsent = self._unsent, []
+        for samples, cyclic in unsent:
+            self._send(start, samples, cyclic)
+        return start
 
     def _note_overflow(self) -> None:
         """Samples were lost if the last queued block is full and none is free."""
@@ -311,24 +362,36 @@ class Engine:
             if self._plays:
                 raise RefusedError(errno.EBUSY)
             self._note_underflow()
-            soonest = self.now() + self._latency()
-            if cyclic:
-                self._plays = True
-                emission = Emission(self._armed(soonest, "transmit"), samples, True, self._stream)
-                if self.gate.waits("transmit"):
-                    self._waiting = emission
-                else:
-                    self._emissions.append(emission)
+            if not self.wall and self._block:
+                # Time stands still until the next reception: it leaves after that one's begin.
+                self._keep(samples, cyclic)
                 return
-            if self.wall:
+            # Others may have recorded further than this device has: what it sends now they hear from then on.
+            if self.wall and not cyclic:
                 self._await_room(blocks)
-            begin = soonest if self._sending is None else max(self._sending, self.now())
-            if self._sending is None:
-                begin = self._armed(begin, "transmit")
-            self._emissions.append(Emission(begin, samples, False, self._stream))
-            self._sending = begin + len(samples)
-            if not self.wall and not self._block:
+            self._send(max(self._tick, self.now()), samples, cyclic)
+            if not self.wall and not cyclic:
                 self._let_play(blocks)
+
+    def _keep(self, samples: Counts, cyclic: bool) -> None:
+        if sum(len(kept) for kept, _ in self._unsent) > _MOST_UNSENT:
+            raise RefusedError(errno.ETIMEDOUT)
+        self._plays = cyclic
+        self._unsent.append((samples, cyclic))
+
+    def _send(self, present: int, samples: Counts, cyclic: bool) -> None:
+        """Send from ``present`` on, after the latency or what was pushed before."""
+        begin = present + self._latency() if self._sending is None else max(self._sending, present)
+        if self._sending is None:
+            begin = self._armed(begin, "transmit")
+        emission = Emission(begin, samples, cyclic, self._stream)
+        self._plays = cyclic
+        if self.gate.waits("transmit"):
+            self._waiting = emission
+            return
+        self._emissions.append(emission)
+        if not cyclic:
+            self._sending = begin + len(samples)
 
     def _await_room(self, blocks: int) -> None:
         """On the wall clock: wait until fewer than ``blocks`` blocks are still to be played."""
@@ -394,6 +457,7 @@ class Engine:
         ]
         self._plays = False
         self._waiting = None
+        self._unsent.clear()
         self._forget()
 
     def _forget(self) -> None:

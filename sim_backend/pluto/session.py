@@ -79,6 +79,11 @@ class Session:
 
     def serve(self) -> None:
         """Answer until the client leaves or is gone; its buffers are closed then."""
+        medium = self._pluto.engine.medium
+        try:
+            medium.join()
+        except ConnectionError:
+            return
         try:
             while True:
                 try:
@@ -97,6 +102,7 @@ class Session:
         finally:
             for name in [*self._readers, *self._writers]:
                 self._let_go(name)
+            medium.join(leave=True)
 
     # -- answers ----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.synchronization.base import Method, Need
-from testbed.bench import demo_mover, setting_c
+from testbed.bench import demo_mover, reference_localization, setting_c
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
 from testbed.results import LinkRow
@@ -60,8 +60,8 @@ def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]
     errors = [row.to_error_s or 0.0 for row in valid]
     snr = 10 ** (variant.snr_db / 10)
     factor = product_factor(snr)
-    bound_s = two_way_to_std_s(800, 20e6 / 1024, 128, snr) * factor
-    bound_hz = two_way_cfo_std_hz(800, 128, 1152 / 20e6, snr) * factor
+    bound_s = two_way_to_std_s(800, variant.rate_hz / 1024, variant.symbols, snr) * factor
+    bound_hz = two_way_cfo_std_hz(800, variant.symbols, 1152 / variant.rate_hz, snr) * factor
     if variant.noise and valid:
         # What quantisation leaves of the SNR, clocks and synthesizers are in the deviation that each row states.
         plain = [row for row in valid if not row.reason] or valid
@@ -77,13 +77,16 @@ def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]
         standard_error=float(np.std(errors) / np.sqrt(len(errors))) if errors else None,
     )
     covered = sum(abs(row.to_error_s or 0.0) <= 2 * (row.to_std_s or 0.0) for row in valid)
-    return [
+    made = [
         rmse_row(name, method, "to_rmse", "s", errors, bound_s),
         rmse_row(name, method, "cfo_rmse", "Hz", [row.cfo_error_hz or 0.0 for row in valid], bound_hz),
         mean,
         share_row(name, method, "covered_by_two_deviations", covered, len(valid), _COVERED_GOAL),
         share_row(name, method, "valid_share", len(valid), len(links), _VALID_GOAL),
     ]
+    for row in made:
+        row.parameters = {"snr_db": variant.snr_db}
+    return made
 
 
 def _fraction_bias(done: Sequence[setting_c.Trial], method: str) -> BenchRow:
@@ -148,6 +151,12 @@ def _demo_mover(trials: int, seed: int, workers: int, progress: Progress) -> lis
     ]
 
 
+def _localization_mover(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    work = reference_localization.mover_trial
+    done = _spread(work, range(seed, seed + trials), workers, progress, "localization-mover")
+    return reference_localization.mover_rows(done)
+
+
 def _spread(
     work: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: Progress, name: str, each: int = 1
 ) -> list[Any]:
@@ -169,6 +178,7 @@ def _told(progress: Progress, done: int, name: str, result: Any) -> Any:
     return result
 
 
+_CHAIN_TRIALS = {"half-duplex-40mhz": 400}
 _MLE_ONLY: dict[str, Any] = {
     "methods": ("reciprocity-mle",),
     "snr_db": (0.0, 10.0, 20.0, 30.0),
@@ -189,7 +199,12 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "cooperation": (400, partial(_points, "reference_cooperation", "points")),
     "aoa": (400, partial(_points, "reference_angle", "points")),
     "localization": (400, partial(_reference, "localization")),
-    **{name: (300, partial(_setting_c, name)) for name in setting_c.VARIANTS},
+    "survey-5": (200, partial(_points, "survey_fingerprint", "points_5")),
+    "survey-6": (400, partial(_points, "survey_fingerprint", "points_6")),
+    "survey-7": (100, partial(_points, "survey_reciprocity", "points_7")),
+    "survey-8": (400, partial(_points, "survey_localization", "points_8")),
+    **{name: (_CHAIN_TRIALS.get(name, 300), partial(_setting_c, name)) for name in setting_c.VARIANTS},
+    "localization-mover": (200, _localization_mover),
     "demo-mover": (100, _demo_mover),
 }
 """Trials by default, and the bench, by name."""

@@ -48,6 +48,8 @@ _METRICS = {
     "doppler_rmse": "Doppler, RMSE",
     "angle_rmse": "Bearing, RMSE",
     "position_rmse": "Position, RMSE",
+    "range_rmse_all": "Path length, RMSE of all",
+    "share_of_synchronous_performance": "Share of synchronous performance",
     "outlier_rate": "Outliers",
 }
 _CYCLE = (
@@ -55,6 +57,9 @@ _CYCLE = (
 )  # fmt: skip
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _PER_ROW = 2
+_MOST_TICKS = 8
+_MOST_INSIDE = 5
+"""Entries of a legend that fit inside the axes."""
 _WIDTH_IN, _HEIGHT_IN = 4.6, 3.5
 
 
@@ -74,6 +79,9 @@ def draw(page: Page, rows: Sequence[BenchRow], path: Path) -> None:
 def draw_panel(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
     """One panel: a line for each method and value of what else varies, its bound dotted in the same colour."""
     shown = [row for row in rows if _shown(panel, row)]
+    if panel.axis == "method":
+        _draw_methods(axes, panel, shown)
+        return
     varying = _varying(panel, shown)
     lines: dict[tuple[str, tuple[Any, ...]], list[BenchRow]] = {}
     for row in shown:
@@ -83,7 +91,8 @@ def draw_panel(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
     values += [row.bound for row in shown if row.bound and row.bound < 1e30 and not panel.ratio]
     base = shown[0].unit if shown else "1"
     scale, unit = (1.0, "") if panel.ratio or base == "1" else unit_for(values, base)
-    methods = list(dict.fromkeys(method for method, _ in lines))
+    # of all panels, so that a method has one colour in all of them
+    methods = list(dict.fromkeys(row.method or row.scenario for row in rows))
     kinds = list(dict.fromkeys(others for _, others in lines))
     bounds: set[tuple[float, ...]] = set()
     for (method, others), line in lines.items():
@@ -102,19 +111,44 @@ def draw_panel(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
             first = "bound" if not bounds else "_"
             bounds.add(limits)
             axes.plot(x, limits, color=colour, linestyle=(0, (1, 1)), linewidth=1.1, alpha=0.9, label=first, zorder=1)
-    _finish(axes, panel, unit)
+    _finish(axes, panel, unit, sorted({float(row.parameters[panel.axis]) for row in shown}))
 
 
-def _finish(axes: Axes, panel: Panel, unit: str) -> None:
+def _draw_methods(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
+    """Values at a single point, one method beside the other, each with its bound as a line."""
+    methods = [row.method or row.scenario for row in rows]
+    scale, unit = (
+        unit_for([row.value or 0.0 for row in rows], rows[0].unit) if rows and rows[0].unit != "1" else (1, "")
+    )
+    for number, row in enumerate(rows):
+        colour, marker = _style(methods[number], methods)
+        value, spread = (row.value or 0.0) * scale, (row.standard_error or 0.0) * scale
+        axes.errorbar([number], [value], yerr=[spread], color=colour, marker=marker, capsize=3.0)
+        if row.bound is not None:
+            label = "bound" if number == 0 else "_"
+            at = [number - 0.25, number + 0.25]
+            axes.plot(at, [row.bound * scale] * 2, color=colour, linestyle=(0, (1, 1)), label=label)
+    axes.set_xticks(range(len(rows)), methods)
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.set_ylim(bottom=0.0)
+    name = _METRICS.get(panel.metric, panel.metric.replace("_", " "))
+    label_above(axes, f"{name} ({unit})" if unit else name)
+    if any(row.bound is not None for row in rows):
+        axes.legend(loc="best", fontsize=7.5)
+
+
+def _finish(axes: Axes, panel: Panel, unit: str, points: Sequence[float]) -> None:
     if panel.ratio:
         axes.axhline(1.0, color=GREY, linewidth=1.0, zorder=1)
         if panel.limit is not None:
             name = f"goal {panel.limit:g}"
             axes.axhline(panel.limit, color=GREY, linestyle=(0, (4, 2)), linewidth=1.0, zorder=1, label=name)
+    elif panel.metric.startswith(("share", "valid", "outlier")):
+        axes.set_ylim(bottom=0.0)
     else:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        if high < 12 * low:  # less than a decade: minor ticks carry the numbers
+        if high < 50 * low:  # less than two decades: minor ticks carry the numbers
             axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
             axes.yaxis.set_minor_formatter("{x:g}")
         else:
@@ -127,11 +161,18 @@ def _finish(axes: Axes, panel: Panel, unit: str) -> None:
     if panel.log_x:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(loc="best", fontsize=7.5)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(points) <= _MOST_TICKS:
+        axes.set_xticks(points)
+    entries = len(axes.get_legend_handles_labels()[1])
+    if entries > _MOST_INSIDE:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
+    elif entries:
+        axes.legend(loc="best", fontsize=7.5)
 
 
 def _shown(panel: Panel, row: BenchRow) -> bool:
-    if row.metric != panel.metric or panel.axis not in row.parameters:
+    if row.metric != panel.metric or (panel.axis != "method" and panel.axis not in row.parameters):
         return False
     if row.value is None or (panel.ratio and row.ratio is None) or (panel.methods and row.method not in panel.methods):
         return False
@@ -151,11 +192,15 @@ def _varying(panel: Panel, rows: Sequence[BenchRow]) -> list[str]:
 
 
 def _style(method: str, methods: Sequence[str]) -> tuple[str, str]:
-    style = method_style(method)
-    if (style.colour, style.marker) != (GREY, "o"):
-        return style.colour, style.marker
-    unknown = [name for name in methods if tuple(method_style(name)) == (GREY, "o")]
-    return _CYCLE[unknown.index(method) % len(_CYCLE)]
+    """The method's colour and marker in the report; another where one before it in the figure has the colour."""
+    taken: dict[str, tuple[str, str]] = {}
+    for name in methods:
+        colour, marker = method_style(name)
+        used = {other for other, _ in taken.values()}
+        if colour in used or (colour, marker) == (GREY, "o"):
+            colour, marker = next((one for one in _CYCLE if one[0] not in used), (colour, marker))
+        taken[name] = (colour, marker)
+    return taken[method]
 
 
 def _spread(row: BenchRow, *, ratio: bool) -> float:
@@ -171,12 +216,22 @@ def _usual(rows: Sequence[BenchRow]) -> tuple[Panel, ...]:
             if isinstance(value, int | float) and not isinstance(value, bool) and len(different) > 1:
                 metrics = dict.fromkeys(one.metric for one in rows if one.metric.endswith("_rmse"))
                 return tuple(Panel(metric, name) for metric in list(metrics)[:4])
-    return ()
+    metrics = dict.fromkeys(row.metric for row in rows if row.metric.endswith("_rmse")) or {rows[0].metric: None}
+    return tuple(Panel(metric, "method") for metric in list(metrics)[:4])
 
 
 def _label(method: str, varying: Sequence[str], others: Sequence[Any]) -> str:
-    words = [f"{name.replace('_', ' ')} {_word(value)}" for name, value in zip(varying, others, strict=True)]
+    words = [_said(name, value) for name, value in zip(varying, others, strict=True)]
     return ", ".join([method, *words])
+
+
+def _said(name: str, value: Any) -> str:
+    """A parameter and its value in words."""
+    if isinstance(value, bool):
+        return ("" if value else "no ") + name.replace("_", " ")
+    if name.endswith("_db"):
+        return f"{name[:-3].replace('_', ' ')} {_word(value)} dB"
+    return f"{name.replace('_', ' ')} {_word(value)}"
 
 
 def _word(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,9 @@ _COLUMNS = (
 
 
 def write_page(
-    folder: Path,
-    name: str,
-    page: Page,
-    rows: Sequence[BenchRow],
-    environment: dict[str, Any],
-    picture: Callable[[Path], None] | None = None,
+    folder: Path, name: str, page: Page, rows: Sequence[BenchRow], environment: dict[str, Any], *, seed: int = 1
 ) -> None:
-    """Write NAME.json, NAME.md and NAME.png into ``folder``; a ``picture`` of the bench's own in place of the usual."""
+    """Write NAME.json, NAME.md and NAME.png into ``folder``; ``seed`` is of a page that has a picture of its own."""
     from testbed.bench.figure import draw
 
     write_rows(folder / f"{name}.json", rows, environment)
@@ -37,10 +33,11 @@ def write_page(
     if verdicts:
         text += f"\n{_goal_table(verdicts)}\n"
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    if picture is None:
+    if page.picture is None:
         draw(page, rows, folder / f"{name}.png")
     else:
-        picture(folder / f"{name}.png")
+        module, function = page.picture
+        getattr(import_module(f"testbed.bench.{module}"), function)(folder / f"{name}.png", seed)
 
 
 def write_goals(folder: Path, pages: Mapping[str, Page]) -> None:

@@ -62,6 +62,8 @@ class Page:
     caption: str
     """What is drawn, and which parameters had to be chosen."""
     panels: tuple[Panel, ...] = ()
+    picture: tuple[str, str] | None = None
+    """Module and function that draw the figure, given its path and the seed, where it is no metric over a parameter."""
     goals: tuple[Goal, ...] = ()
 
 

@@ -35,7 +35,7 @@ SPREAD = (10e-9, 30.0)
 """Targets stand anew in each trial within this of `TARGETS`."""
 TARGET_DB = -10.0
 JITTER_S = 30e-9
-SNR_DB = (0.0, 10.0, 20.0, 30.0)
+SNR_DB = (0.0, 10.0, 20.0)
 """Of the line of sight, one resource element and antenna."""
 _OUTLIER = 8.0
 

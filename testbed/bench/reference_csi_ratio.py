@@ -8,7 +8,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from dsp.bounds.csi_ratio import circle_snr, first_order_doppler_std_hz
+from dsp.bounds.csi_ratio import circle_snr, first_order_doppler_std_hz, moebius_doppler_std_hz
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.synchronization.base import Method, Observation
@@ -23,6 +23,8 @@ SYMBOL_S = 1e-3
 SNR_DB = (20.0, 30.0, 40.0)
 DYNAMIC_DB = (-20.0, -6.0)
 LARGEST_DOPPLER_HZ = 400.0
+_FIRST_ORDER_DB = -14.0
+"""Moving over static power below which the first order holds, and its bound."""
 LEAST_TURNS = 2.0
 """Of the motion in the slot: with less than one, no method tells static and moving path apart."""
 CONTRAST_RAD = float(np.arccos(0.7))
@@ -58,7 +60,10 @@ def draw(
         noise=np.full(2, noise),
         frame_of_symbol=np.zeros(SYMBOLS, dtype=np.intp),
     )
-    bound_hz = first_order_doppler_std_hz(SYMBOLS, SYMBOL_S, circle_snr(static, moving, noise))
+    if dynamic_db < _FIRST_ORDER_DB:
+        bound_hz = first_order_doppler_std_hz(SYMBOLS, SYMBOL_S, circle_snr(static, moving, noise))
+    else:
+        bound_hz = moebius_doppler_std_hz(doppler_hz, static[:, None], moving[:, None], symbol_s=time, noise=noise)
     return Observation(forward=csi, departure=None), doppler_hz, bound_hz
 
 

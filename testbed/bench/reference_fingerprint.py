@@ -27,7 +27,6 @@ from dsp.synchronization.base import Need, Observation, Offset
 from dsp.synchronization.cacc import CrossAntennaCorrelation
 from dsp.synchronization.fingerprint import FingerprintMethod, take_fingerprint
 from testbed.bench.rows import BenchRow, rmse_row, share_row, time_row
-from testbed.bench.tally import Tally
 
 __all__ = ["SUBCARRIERS", "Broken", "Trial", "cacc_path_length_m", "draw", "points", "rows", "validity_rows"]
 
@@ -163,11 +162,14 @@ def cacc_path_length_m(csi: ChannelState, los_delay_s: float) -> float:
 
 
 def points(
-    trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, snr_db: float = SNR_DB
+    trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, snr_db: float = SNR_DB, lengths: bool = False
 ) -> list[partial[list[BenchRow]]]:
-    """One piece of work for each number of subcarriers, with and without line of sight; the longest first."""
+    """One piece of work for each number of subcarriers, with and without line of sight; the longest first.
+
+    With ``lengths`` the path lengths by CACC too, on the FFT's grid and by `cacc`.
+    """
     return [
-        partial(_point, trials, seed, count, sight, snr_db)
+        partial(_point, trials, seed, count, sight, snr_db, lengths)
         for count in sorted(subcarriers, reverse=True)
         for sight in (True, False)
     ]
@@ -175,12 +177,15 @@ def points(
 
 def rows(trials: int, seed: int, *, subcarriers: Sequence[int] = SUBCARRIERS, snr_db: float = SNR_DB) -> list[BenchRow]:
     """Figures of the fingerprint and of CACC for each number of subcarriers, with and without line of sight."""
-    return [row for point in points(trials, seed, subcarriers=subcarriers, snr_db=snr_db) for row in point()]
+    work = points(trials, seed, subcarriers=subcarriers, snr_db=snr_db, lengths=True)
+    return [row for point in work for row in point()]
 
 
-def _point(trials: int, seed: int, subcarriers: int, line_of_sight: bool, snr_db: float) -> list[BenchRow]:
+def _point(
+    trials: int, seed: int, subcarriers: int, line_of_sight: bool, snr_db: float, lengths: bool
+) -> list[BenchRow]:
     generator = np.random.default_rng([seed, subcarriers, int(line_of_sight)])
-    return _figures(generator, subcarriers, trials, line_of_sight=line_of_sight, snr_db=snr_db)
+    return _figures(generator, subcarriers, trials, line_of_sight=line_of_sight, snr_db=snr_db, cacc=lengths)
 
 
 def validity_rows(
@@ -222,21 +227,17 @@ def _offset(trial: Trial) -> Offset | None:
 
 
 def _figures(
-    generator: np.random.Generator, subcarriers: int, trials: int, *, line_of_sight: bool, snr_db: float
+    generator: np.random.Generator, subcarriers: int, trials: int, *, line_of_sight: bool, snr_db: float, cacc: bool
 ) -> list[BenchRow]:
-    offsets, normalised, scene, frequencies, lengths, cacc, missed = [], [], [], [], [], [], 0
-    mirrored, seconds = Tally("fingerprint", "cacc", {}, outlier=_OUTLIER_BOUNDS, keep_outliers=False), []
-    size = (subcarriers, SPACING_HZ, SYMBOLS)
-    snr = 10.0 ** (snr_db / 10.0)
-    target_snr = snr * 10.0 ** (TARGET_DB / 10.0)
-    cacc_bound = SPEED_OF_LIGHT_MPS * cacc_delay_std_s(*size, snr, target_snr)
+    offsets, normalised, scene, frequencies, lengths, seconds, missed = [], [], [], [], [], [], 0
+    beside = _Cacc()
     for _ in range(trials):
         trial = draw(generator, subcarriers, line_of_sight=line_of_sight, snr_db=snr_db, antennas=2)
         started = perf_counter()
         offset = _offset(trial)
         seconds.append(perf_counter() - started)
-        _count_cacc(mirrored, trial, cacc_bound / sqrt(2.0))
-        cacc.append(cacc_path_length_m(trial.after, LOS_DELAY_S) - SPEED_OF_LIGHT_MPS * trial.target_delay_s)
+        if cacc:
+            beside.add(trial)
         if offset is None or offset.to_s is None or offset.cfo_hz is None or offset.to_std_s is None:
             missed += 1
             continue
@@ -250,6 +251,9 @@ def _figures(
             continue
         apparent_s = movers[0].delay_s - trial.to_s[0]
         lengths.append(SPEED_OF_LIGHT_MPS * (apparent_s - trial.target_delay_s))
+    size = (subcarriers, SPACING_HZ, SYMBOLS)
+    snr = 10.0 ** (snr_db / 10.0)
+    target_snr = snr * 10.0 ** (TARGET_DB / 10.0)
     to_bound = fingerprint_to_std_s(*size, snr)
     length_bound = SPEED_OF_LIGHT_MPS * fingerprint_target_std_s(*size, snr, target_snr)
     cfo_bound = doppler_std_hz(subcarriers, SYMBOLS, SYMBOL_S, snr)
@@ -263,8 +267,7 @@ def _figures(
         rmse_row("fingerprint", name, "cfo_rmse", "Hz", frequencies, cfo_bound),
         *_lengths(name, lengths, length_bound, missed),
         time_row("fingerprint", name, seconds),
-        *_lengths("cacc-fft", cacc, cacc_bound, 0),
-        *mirrored.rows(),
+        *(beside.rows(SPEED_OF_LIGHT_MPS * cacc_delay_std_s(*size, snr, target_snr)) if cacc else ()),
     ]
     parameters = {"subcarriers": subcarriers, "line_of_sight": line_of_sight, "snr_db": snr_db}
     for row in made:
@@ -272,16 +275,37 @@ def _figures(
     return made
 
 
-def _count_cacc(tally: Tally, trial: Trial, bound: float) -> None:
-    """Path length of the strongest mover by `cacc`, if it calls itself valid; both cross terms tell: √2 of one's."""
-    offset = tally.run(CrossAntennaCorrelation(), Observation(trial.after, None))
-    if not offset.valid:
-        return
-    paths = offset.details["sensing"].paths
-    if not paths:
-        tally.missed += 1
-        return
-    tally.add("range", SPEED_OF_LIGHT_MPS * (paths[0].delay_s + LOS_DELAY_S - trial.target_delay_s), bound)
+class _Cacc:
+    """Path length of the strongest mover by CACC: on the FFT's grid, and by `cacc`, which knows when not to."""
+
+    def __init__(self) -> None:
+        self._on_grid: list[float] = []
+        self._mirrored: list[float] = []
+        self._seconds: list[float] = []
+        self._invalid = 0
+
+    def add(self, trial: Trial) -> None:
+        """One trial."""
+        true_m = SPEED_OF_LIGHT_MPS * trial.target_delay_s
+        self._on_grid.append(cacc_path_length_m(trial.after, LOS_DELAY_S) - true_m)
+        started = perf_counter()
+        offset = CrossAntennaCorrelation().estimate(Observation(trial.after, None))
+        self._seconds.append(perf_counter() - started)
+        if not offset.valid:
+            self._invalid += 1
+            return
+        paths = offset.details["sensing"].paths
+        self._mirrored.append(SPEED_OF_LIGHT_MPS * (paths[0].delay_s + LOS_DELAY_S) - true_m if paths else inf)
+
+    def rows(self, bound: float) -> list[BenchRow]:
+        """Figures of both; ``bound`` is that of one cross term, which the FFT looks at: both tell √2 more."""
+        valid = len(self._mirrored)
+        return [
+            *_lengths("cacc-fft", self._on_grid, bound, 0),
+            *_lengths("cacc", self._mirrored, bound / sqrt(2.0), self._invalid),
+            share_row("fingerprint", "cacc", "valid_share", valid, valid + self._invalid, 0.98),
+            time_row("fingerprint", "cacc", self._seconds),
+        ]
 
 
 def _lengths(name: str, errors: Sequence[float], bound: float, missed: int) -> list[BenchRow]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from functools import partial
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -90,11 +90,18 @@ class Trial:
 
 
 def draw(
-    generator: np.random.Generator, snr_db: float, amplitudes: Amplitudes, numerology: Numerology = REFERENCE_A
+    generator: np.random.Generator,
+    snr_db: float,
+    amplitudes: Amplitudes,
+    numerology: Numerology = REFERENCE_A,
+    *,
+    delays_s: tuple[float, float] = (0.1e-6, 1.5e-6),
+    bound: bool = True,
 ) -> Trial:
-    """Five paths as in reference R-A: gains complex Gaussian scaled to unit power, 0.1 to 1.5 µs, ±4 kHz.
+    """Five paths as in reference R-A: gains complex Gaussian scaled to unit power, ``delays_s`` apart, ±4 kHz.
 
-    Time offset ±100 ns and CFO ±3 kHz, uniform, at the frame's middle; both directions at one time.
+    Time offset ±100 ns and CFO ±3 kHz, uniform, at the frame's middle; both directions at one time. Without ``bound``
+    the trial's is infinite: the Fisher information takes longer than the draw.
     """
     gains = np.empty((2, PATHS), np.complex128)
     gains[0] = _unit_gains(generator)
@@ -103,11 +110,13 @@ def draw(
         gains[1] = gains[0] * np.exp(2j * pi * generator.uniform(size=PATHS))
     elif amplitudes is Amplitudes.INDEPENDENT:
         gains[1] = _unit_gains(generator)
-    paths = np.column_stack([generator.uniform(0.1e-6, 1.5e-6, PATHS), generator.uniform(-4e3, 4e3, PATHS)])
+    paths = np.column_stack([generator.uniform(*delays_s, PATHS), generator.uniform(-4e3, 4e3, PATHS)])
     to_s = float(generator.uniform(-100e-9, 100e-9))
     cfo_hz = float(generator.uniform(-3e3, 3e3))
     differences_s = np.full(PATHS, to_s)
     observation = _observed(generator, gains, paths, differences_s, cfo_hz, snr_db, numerology)
+    if not bound:
+        return Trial(observation, to_s, cfo_hz, inf)
     truth = SharedPaths(two_way_link(observation)).information(paths, np.array([to_s]), cfo_hz)
     return Trial(observation, to_s, cfo_hz, sqrt(float(truth.covariance[0, 0])))
 

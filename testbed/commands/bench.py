@@ -60,7 +60,7 @@ def accuracy(
         verdicts[name] = judged(page(name).goals, made)
         # after each bench, so that one interrupted later leaves the others' pages
         out.mkdir(parents=True, exist_ok=True)
-        write_page(out, name, page(name), made, versions())
+        write_page(out, name, page(name), made, versions(), seed=seed)
         write_goals(out, PAGES)
     print_rows(rows)
     print_verdicts(verdicts)

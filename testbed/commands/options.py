@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["methods_file_option"]
+if TYPE_CHECKING:
+    from testbed.scenario import Scenario
+
+__all__ = ["fingerprint_option", "methods_file_option", "with_fingerprint"]
 
 
 def _take(context: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> None:
@@ -39,3 +42,21 @@ methods_file_option: Callable[[Any], Any] = click.option(
     help="Python file with synchronization methods of your own, listed in its METHODS; may be repeated.",
 )
 """Option that makes a file's methods known while the command runs."""
+
+fingerprint_option: Callable[[Any], Any] = click.option(
+    "--fingerprint",
+    "fingerprint_file",
+    type=click.Path(path_type=Path),
+    help="What the method fingerprint compares with: the fingerprint.npz of an earlier run.",
+)
+
+
+def with_fingerprint(scenario: Scenario, path: Path | None) -> Scenario:
+    """The experiment with the file that the command line names, if it names one, in place of its own."""
+    import msgspec
+
+    from testbed.scenario import Fingerprint
+
+    if path is None:
+        return scenario
+    return msgspec.structs.replace(scenario, fingerprint=Fingerprint(file=str(path.absolute())))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.commands.options import methods_file_option
+from testbed.commands.options import fingerprint_option, methods_file_option, with_fingerprint
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ __all__ = ["command"]
 @click.option("--scenario", "scenario_file", type=click.Path(path_type=Path), help="What was transmitted.")
 @click.option("--methods", help="Methods to use instead of the scenario's, separated by commas.")
 @methods_file_option
+@fingerprint_option
+@click.option(
+    "--calibration",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of calibrations instead of the run's own.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-replay-TIME if not given.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
@@ -29,6 +35,8 @@ def command(
     recording: Path,
     scenario_file: Path | None,
     methods: str | None,
+    fingerprint_file: Path | None,
+    calibration: Path | None,
     out: Path | None,
     verify: bool,
     json_file: Path | None,
@@ -36,6 +44,7 @@ def command(
     """Process RECORDING again: a run's folder, or a SigMF collection with the scenario that made it."""
     import msgspec
 
+    from testbed.calibration import Calibration
     from testbed.formats.sigmf_reader import read_recordings
     from testbed.methods import clashes
     from testbed.pipeline import Pipeline
@@ -45,7 +54,7 @@ def command(
     from testbed.results import EventRow
 
     recordings = read_recordings(recording, verify=verify)
-    experiment = _scenario(recording, scenario_file, methods)
+    experiment = with_fingerprint(_scenario(recording, scenario_file, methods), fingerprint_file)
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
     recordings.check_against(
@@ -59,7 +68,9 @@ def command(
     folder = out if out is not None else Path("runs") / name
     if folder.exists():
         raise UserError(f"--out is {folder}, which exists already: choose another folder, or remove it")
-    pipeline = Pipeline(experiment)
+    beside = recording if recording.is_dir() else recording.parent
+    known = Calibration.of_run(beside, experiment) if calibration is None else Calibration.on_file(calibration)
+    pipeline = Pipeline(experiment, calibration=known)
     with progress_bar(len(recordings.rounds)) as progress:
         for done, index in enumerate(recordings.rounds):
             progress(done, f"round {index}")
@@ -67,6 +78,7 @@ def command(
         progress(len(recordings.rounds), "report")
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
+    known.save(folder)
     events = [msgspec.convert(event, EventRow) for event in recordings.events]
     results = write_products(folder, experiment, pipeline, events)
     print_figures([folder], json_file)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from testbed.commands.options import methods_file_option
+from testbed.commands.options import fingerprint_option, methods_file_option, with_fingerprint
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _SPARE_BYTES = 50_000_000
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-TIME if not given.")
 @methods_file_option
+@fingerprint_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
 @click.option(
     "--listen",
@@ -46,6 +47,11 @@ _SPARE_BYTES = 50_000_000
     help="The coordinator's folder of keys, as `isac keys` makes it; needed beyond this machine.",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of calibrations, as `isac calibrate` writes them.",
+)
+@click.option(
     "--wait",
     "arrival_s",
     type=click.FloatRange(min=0, min_open=True),
@@ -55,11 +61,19 @@ _SPARE_BYTES = 50_000_000
     help="How long to wait for an agent to say that it is there.",
 )
 def command(
-    scenario: Path, out: Path | None, json_file: Path | None, listen: str, keys: Path | None, arrival_s: float
+    scenario: Path,
+    out: Path | None,
+    fingerprint_file: Path | None,
+    json_file: Path | None,
+    listen: str,
+    keys: Path | None,
+    calibration: Path | None,
+    arrival_s: float,
 ) -> None:
     """Run the experiment in the file SCENARIO and write a folder with recordings, results and report."""
     import msgspec
 
+    from testbed.calibration import Calibration
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
     from testbed.methods import clashes
@@ -69,15 +83,17 @@ def command(
     from testbed.report.printing import print_figures
     from testbed.scenario import load
 
-    experiment = load(scenario)
+    experiment = with_fingerprint(load(scenario), fingerprint_file)
+    known = Calibration.simulated(experiment) if calibration is None else Calibration.on_file(calibration)
+    pipeline = Pipeline(experiment, calibration=known)
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
     folder = out if out is not None else Path("runs") / f"{experiment.experiment.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     check_room(folder, experiment)
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
+    known.save(folder)
     writer = RecordingWriter(folder / "recordings", experiment.experiment.name, nodes=node_facts(experiment))
-    pipeline = Pipeline(experiment)
     told = processed = 0
 
     def keep(finished: FinishedRound) -> None:
@@ -121,6 +137,7 @@ def write_results(folder: Path, scenario: Scenario, pipeline: Pipeline, events: 
 
     save_results(pipeline.finish(environment(scenario), events), folder)
     pipeline.products.save(folder / PRODUCTS_NAME)
+    pipeline.fingerprints.save(folder)
 
 
 def leave(folder: Path, outcome: RunOutcome, processed: int) -> NoReturn:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from testbed.errors import UserError
 from testbed.radio.base import Radio
-from testbed.scenario import Node, Usrp
+from testbed.scenario import Node, Pluto, Scenario, Usrp
 
 __all__ = ["check_driver", "open_radio"]
 
 
 def check_driver(node: Node) -> None:
     """Raise `UserError` if this release has no driver for the radio that ``node`` names."""
-    if node.radio not in ("simulated", "usrp"):
+    if node.radio == "recorded":
         raise UserError(
-            f'node.radio of {node.name!r} is "{node.radio}", but this release drives only "simulated" radios and '
-            '"usrp": use one of these, or replay a recording'
+            f'node.radio of {node.name!r} is "recorded", which no driver runs: use "simulated", "pluto" or "usrp", or '
+            "replay the recording"
         )
 
 
-def open_radio(node: Node, *, ether: str) -> Radio:
-    """Driver of the radio that ``node`` names; ``ether`` is where a simulated one finds its surroundings.
+def open_radio(scenario: Scenario, node: Node, *, ether: str) -> Radio:
+    """Driver of the radio that ``node`` of ``scenario`` names; a simulated one finds its surroundings at ``ether``.
 
     Raises
     ------
@@ -38,6 +38,15 @@ def open_radio(node: Node, *, ether: str) -> Radio:
         from testbed.radio.usrp import UsrpRadio
 
         return UsrpRadio(node.name, options)
+    if node.radio == "pluto":
+        table = node.pluto or Pluto()
+        if table.simulated:
+            from testbed.radio.simulated_pluto_node import SimulatedPluto
+
+            return SimulatedPluto(scenario, node, ether)
+        from testbed.radio.pluto import PlutoRadio
+
+        return PlutoRadio(node.name, table)
     from testbed.radio.simulated import SimulatedRadio
 
     return SimulatedRadio(node.name, ether)

@@ -63,7 +63,8 @@ class Reception:
     """One contiguous request's worth of samples, as far as they were not lost."""
 
     samples: NDArray[np.int16]
-    """Shape (antenna, sample, 2): in-phase and quadrature; what was lost is not in it."""
+    """Shape (antenna, sample, 2): in-phase and quadrature; what was lost is not in it, and where nothing says what
+    that is, all is left out."""
     full_scale: int
     """Count that stands for full scale."""
     stretches: tuple[Stretch, ...]

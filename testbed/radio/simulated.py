@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -118,8 +118,8 @@ class SimulatedRadio:
 # The ether's specification ----------------------------------------------------------------------------------------
 
 
-def world_specification(scenario: Scenario) -> WorldSpec:
-    """World in which the simulated nodes of ``scenario`` stand.
+def world_specification(scenario: Scenario, *, names: Collection[str] | None = None) -> WorldSpec:
+    """World in which the simulated nodes of ``scenario`` stand, or those of ``names``.
 
     Raises
     ------
@@ -129,7 +129,11 @@ def world_specification(scenario: Scenario) -> WorldSpec:
     waveform, scene = scenario.waveform, scenario.scene
     numerology = schedule.dsp_waveform(scenario)
     return WorldSpec(
-        nodes=tuple(_node_specification(scenario, node) for node in scenario.node if node.in_ether),
+        nodes=tuple(
+            _node_specification(scenario, node)
+            for node in scenario.node
+            if (node.in_ether if names is None else node.name in names)
+        ),
         scene=SceneSpec(
             line_of_sight=scene.line_of_sight,
             reflectors=tuple(
@@ -186,7 +190,8 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             gain_imbalance_db=front.gain_imbalance_db,
             phase_imbalance_deg=front.phase_imbalance_deg,
             dc_offset=complex(*front.dc_offset),
-            lost_buffer_probability=front.lost_buffer_probability,
+            # A Pluto loses whole blocks, between which its client cannot tell how long it was.
+            lost_buffer_probability=0.0 if node.radio == "pluto" else front.lost_buffer_probability,
             buffer_samples=front.buffer_samples,
             transmit_delay_s=front.transmit_delay_s,
             receive_delay_s=front.receive_delay_s,
@@ -204,6 +209,10 @@ def _applied(scenario: Scenario, node: Node) -> tuple[Fraction, Fraction]:
         from testbed.radio.simulated_usrp import applied
 
         return applied(node, carrier_hz, rate_hz)
+    if node.radio == "pluto":
+        from testbed.radio import simulated_pluto_node
+
+        return simulated_pluto_node.applied(carrier_hz, rate_hz)
     return applied_carrier_hz(carrier_hz), applied_rate_hz(rate_hz)
 
 
@@ -302,10 +311,20 @@ class EtherServer:
             return Seen(present.tick, present.second_tick), _NOTHING
         if isinstance(question, Transmit):
             samples = np.frombuffer(data, np.complex64)
-            self._ether.transmit(node, samples, offset_samples=question.offset, tick=question.tick)
+            self._ether.transmit(
+                node, samples, offset_samples=question.offset, tick=question.tick,
+                carrier_hz=_exact(question.carrier_hz), level_db=question.level_db,
+            )  # fmt: skip
             return Done(), _NOTHING
-        received = self._ether.receive(node, question.samples, tick=question.tick)
+        received = self._ether.receive(
+            node, question.samples, tick=question.tick, carrier_hz=_exact(question.carrier_hz),
+            gains_db=question.gains_db,
+        )  # fmt: skip
         return _received(received), received.rendered.samples
+
+
+def _exact(rational: str | None) -> Fraction | None:
+    return None if rational is None else Fraction(rational)
 
 
 def _since_begin(reception: EtherReception) -> dict[str, Any]:

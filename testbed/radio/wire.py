@@ -69,6 +69,10 @@ class Transmit(_Message, frozen=True, tag="transmit"):
 
     offset: int
     tick: int | None = None
+    carrier_hz: Rational | None = None
+    """Where a device that is tuned by itself has its synthesizer."""
+    level_db: Annotated[float, Meta(ge=-200, le=200)] = 0.0
+    """Above the node's stated power."""
 
 
 class Receive(_Message, frozen=True, tag="receive"):
@@ -76,6 +80,9 @@ class Receive(_Message, frozen=True, tag="receive"):
 
     samples: Annotated[int, Meta(ge=1)]
     tick: int | None = None
+    carrier_hz: Rational | None = None
+    gains_db: Annotated[tuple[Annotated[float, Meta(ge=-200, le=300)], ...], Meta(max_length=4)] | None = None
+    """Of each antenna, of a device that is set by itself."""
 
 
 class Attached(_Message, frozen=True, tag="attached"):

@@ -181,7 +181,7 @@ def test_paths_two_cells_apart_are_found_without_bias() -> None:
     normalised = []
     for _ in range(40):
         noise = generator.normal(size=(2, f.size)) * np.sqrt(0.5e-3)
-        found = static_paths((channel + noise[0] + 1j * noise[1])[None], variance, f)
+        found = static_paths((channel + noise[0] + 1j * noise[1])[None], variance, f, carrier_hz=float(CARRIER_HZ))
         assert len(found.delay_s) == 3
         normalised.append((found.delay_s - delays) / found.delay_std_s)
     # chi-square of 120 degrees, one in a thousand on either side

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
+from dsp.oscillator import (
+    PowerLaw,
+    midpoint_wander_s,
+    phase_power,
+    synthesizer_frequency_deviation_hz,
+    synthesizer_phase_deviation_rad,
+)
 
 
 @pytest.mark.parametrize("separation_s", [7.5e-3, 20e-3, 0.1])
@@ -36,3 +42,30 @@ def test_synthesizer_noise_tilts_a_fitted_phase():
     slopes_hz = rms_rad * phase @ time / (time @ time) / (2 * np.pi)
     expected = synthesizer_frequency_deviation_hz(rms_rad, corner_hz=corner_hz, length_s=length_s)
     assert np.std(slopes_hz) == pytest.approx(expected, rel=4 / np.sqrt(2 * 3000))
+
+
+def test_mean_of_synthesizer_noise_over_a_slot():
+    # Variance of the mean of an Ornstein-Uhlenbeck process by its covariance, summed.
+    rms_rad, corner_hz, length_s, samples = np.deg2rad(1.0), 5e3, 1.3e-3, 4000
+    step_s = length_s / samples
+    decay = np.exp(-2 * np.pi * corner_hz * step_s)
+    lags = np.arange(1, samples)
+    variance = rms_rad**2 * (samples + 2 * np.sum((samples - lags) * decay**lags)) / samples**2
+    expected = synthesizer_phase_deviation_rad(rms_rad, corner_hz=corner_hz, length_s=length_s)
+    assert expected == pytest.approx(np.sqrt(variance), rel=1e-3)
+    assert synthesizer_phase_deviation_rad(rms_rad, corner_hz=1e3, length_s=1e-12) == pytest.approx(rms_rad)
+
+
+@pytest.mark.parametrize("separation_s", [0.0, 30e-3])
+def test_phase_power_of_random_walks(separation_s):
+    # White frequency noise: x is a random walk of covariance h0/2·min(t, t'), the two slots' alike or independent.
+    carrier_hz, law = 2.4e9, PowerLaw(white_fm=1e-22)
+    time = np.sort(np.random.default_rng(3).uniform(0.0, 10e-3, 120))
+    cycles = 2 * np.pi * np.outer(time / 10e-3, [1.0, 2.0, 3.0])
+    basis = np.linalg.qr(np.column_stack([np.ones_like(time), time, np.cos(cycles), np.sin(cycles)]))[0][:, 2:]
+    covariance = 0.5 * law.white_fm * np.minimum.outer(time, time)
+    once = (2 * np.pi * carrier_hz) ** 2 * np.trace(basis.T @ covariance @ basis)
+    expected = 4 * once if separation_s == 0.0 else 2 * once
+    found = phase_power(law, basis, time, carrier_hz=carrier_hz, separation_s=separation_s)
+    assert found == pytest.approx(expected, rel=0.05)
+    assert phase_power(PowerLaw(), basis, time, carrier_hz=carrier_hz, separation_s=separation_s) == 0.0

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from testbed.bench import reference_angle, reference_cacc
+from testbed.bench import (
+    reference_angle,
+    reference_cacc,
+    setting_c,
+    survey_fingerprint,
+    survey_localization,
+    survey_reciprocity,
+)
 from testbed.bench.accuracy import BENCHES
 from testbed.bench.catalogue import PAGES
-from testbed.bench.pages import Goal, judged
-from testbed.bench.rows import BenchRow
+from testbed.bench.folder import write_page
+from testbed.bench.pages import Goal, Page, judged
+from testbed.bench.rows import BenchRow, read_rows
 from testbed.bench.tally import Tally
 from testbed.cli import cli
 from testbed.errors import UserError
@@ -120,3 +128,62 @@ def test_cross_antenna_movers_reach_their_bound_with_the_right_sign() -> None:
     assert found["sign_error_rate"].value == 0.0
     assert found["strangers_per_frame"].value == 0.0
     assert found["outlier_rate"].value == 0.0
+
+
+def test_pages_that_are_no_curve_draw_their_own_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_reciprocity, "_PICTURE_FRAMES", 3)
+    survey_fingerprint.picture_5(tmp_path / "5.png", 1)
+    survey_reciprocity.picture_7(tmp_path / "7.png", 1)
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("5.png", "7.png"))
+
+
+def test_two_nodes_see_opposite_offsets() -> None:
+    rows = survey_reciprocity._point(4, [1, 7], 10.0)
+    for name in ("fingerprint, 1 of 2", "sum of both", "reciprocity-mle"):
+        found = by_metric([row for row in rows if row.method == name])
+        assert found["to_rmse"].trials == 16
+        # four scenes' fingerprints of four frames each: few independent errors in the sum
+        assert found["to_rmse"].ratio < 1.8
+        assert found["cfo_rmse"].ratio < 1.5
+
+
+def test_distributed_nodes_gain_by_being_synchronised() -> None:
+    rows = survey_localization._point(12, [1], 10.0)
+    error = {row.method: row.value for row in rows if row.metric == "position_rmse"}
+    offset = {row.method: row.value for row in rows if row.metric == "to_rmse"}
+    assert offset["spectral-cc"] == pytest.approx(250e-12, rel=0.3)  # the survey's, by choice of bandwidth
+    assert offset["reciprocity-mp"] < 3e-12
+    assert error["distributed, reciprocity-mp"] < 1.2 * error["distributed, no offset"]
+    assert error["distributed, spectral-cc"] > 10.0 * error["distributed, no offset"]
+    assert error["one node"] > 5.0 * error["distributed, reciprocity-mp"]
+
+
+def test_fingerprint_needs_no_line_of_sight_and_cross_correlation_does() -> None:
+    rows = [row for work in survey_fingerprint.points_6(8, 1)[6:8] for row in work()]  # 128 subcarriers
+    assert {row.scenario for row in rows} == {"survey-6"}
+    found = {(row.method, row.parameters["line_of_sight"]): row for row in rows if row.metric == "range_rmse_all"}
+    for sight in (True, False):
+        assert found["fingerprint", sight].ratio < 1.8  # chi-square of 8 over 8 in 99.9 %
+    assert found["cacc-fft", True].ratio < 2.5
+    assert found["cacc-fft", False].value > 10.0  # metres
+
+
+def test_half_duplex_from_samples_is_within_two_picoseconds() -> None:
+    trial = setting_c.run_trial(setting_c.VARIANTS["half-duplex-40mhz"], 3, ("reciprocity-mle",))
+    (row,) = trial.rows
+    assert row.valid
+    assert abs(row.to_error_s) < 3.0 * row.to_std_s < 4e-12
+
+
+def test_a_page_without_an_axis_shows_methods_side_by_side(tmp_path: Path) -> None:
+    rows = [
+        BenchRow(
+            scenario="s", method=name, metric="to_rmse", unit="s", value=1e-12, bound=9e-13, ratio=1.1, trials=9,
+            standard_error=1e-13,
+        )
+        for name in ("reciprocity-mle", "my-own")
+    ]  # fmt: skip
+    write_page(tmp_path, "plain", Page("Plain", "One point."), rows, {"version": "1"})
+    assert "my-own" in (tmp_path / "plain.md").read_text()
+    assert (tmp_path / "plain.png").stat().st_size > 5000
+    assert read_rows(tmp_path / "plain.json") == rows

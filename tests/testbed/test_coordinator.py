@@ -340,8 +340,8 @@ def test_children_end_when_the_coordinator_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_radio_without_a_driver_is_the_users_error() -> None:
-    scenario = loads(dumps(experiment()).replace('radio = "simulated"', 'radio = "usrp"', 1), source="test")
-    with pytest.raises(UserError, match="drives only"):
+    scenario = loads(dumps(experiment()).replace('radio = "simulated"', 'radio = "recorded"', 1), source="test")
+    with pytest.raises(UserError, match="no driver runs"):
         Run(scenario)
 
 

@@ -165,7 +165,7 @@ def test_whatever_a_method_does_ends_in_an_invalid_row(estimate, reason):
     observation, _, _ = draw(np.random.default_rng(1), 20.0)
     before = observation.forward.values.copy()
     user = guarded(estimate)
-    said = _asked(user, observation)
+    said = _asked(user, observation, {})
     assert not said.valid
     assert reason in said.reason
     assert np.array_equal(observation.forward.values, before)
@@ -176,7 +176,7 @@ def test_a_failing_method_is_a_row_of_the_pair(monkeypatch):
     observation, _, _ = draw(np.random.default_rng(1), 20.0)
     user = guarded(lambda o: 1 / 0)
     monkeypatch.setattr("testbed.pairs.method", lambda name: user)
-    for row in estimates("user", Observed(observation, observation)):
+    for row in estimates("user", Observed(observation, observation, observation.reversed())):
         assert not row.valid
         assert "ZeroDivisionError" in row.reason
 

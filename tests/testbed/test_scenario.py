@@ -163,5 +163,4 @@ def test_what_the_simulated_radio_can_do_is_what_the_checks_allow() -> None:
 def test_methods_that_an_experiment_may_name_are_those_that_there_are() -> None:
     from dsp.synchronization.registry import METHODS as CLOCK_METHODS
 
-    # CACC serves the sensing side alone.
-    assert set(METHODS) == set(CLOCK_METHODS) | {"cacc"}
+    assert set(METHODS) == set(CLOCK_METHODS)
