@@ -198,6 +198,8 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "fingerprint": (400, partial(_points, "reference_fingerprint", "points")),
     "cooperation": (400, partial(_points, "reference_cooperation", "points")),
     "aoa": (400, partial(_points, "reference_angle", "points")),
+    "mesh": (400, partial(_points, "reference_clocks", "mesh_points")),
+    "clock-prediction": (400, partial(_points, "reference_clocks", "prediction_points")),
     "localization": (400, partial(_reference, "localization")),
     "survey-5": (200, partial(_points, "survey_fingerprint", "points_5")),
     "survey-6": (400, partial(_points, "survey_fingerprint", "points_6")),

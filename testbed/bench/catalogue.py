@@ -182,6 +182,30 @@ PAGES: dict[str, Page] = {
         ),
         goals=(Goal("10 to 40 dB, calibrated", "≤ 1.2 × bound", "angle_rmse", "music calibrated", most=1.2),),
     ),
+    "mesh": Page(
+        "Mesh: clocks closed over all pairs",
+        "Every pair of N nodes measured once with 10 ps and 5e-12, clocks within ±25 ppm and ±20 s; offsets "
+        "between any two nodes after closing. Bound: variance 2σ²/N.",
+        (Panel("to_rmse", "nodes"),),
+        goals=(Goal("N = 4, 6, 8", "variance 2σ²/N ± 10 %", "to_variance", most=1.1, least=0.9),),
+    ),
+    "clock-prediction": Page(
+        "Prediction through five lost rounds",
+        "Two clocks of one preset, 45 rounds of 1 s with 5 ps (TCXO) or 2 ps (OCXO), then five lost and one more "
+        "to predict. Wander drawn from the covariance that the spectrum's integral gives. Bound column: the "
+        "Gaussian-process predictor of that spectrum, on the same draws. Chosen: rounds, spacing, deviations.",
+        (
+            Panel("to_rmse", "rounds_ahead", "TCXO", {"oscillator": "tcxo"}),
+            Panel("to_rmse", "rounds_ahead", "OCXO", {"oscillator": "ocxo"}),
+        ),
+        goals=(
+            Goal(
+                "after five lost rounds", "≤ 1.2 × Gaussian process", "to_rmse", "tracker",
+                {"rounds_ahead": 6}, most=1.2,
+            ),
+            Goal("NIS consistent", "1 ± 2 % per degree", "nis_per_degree", most=1.02, least=0.98),
+        ),
+    ),
     "localization": Page(
         "What residual clock errors do to positions",
         "Four nodes on a circle of 100 m, all 16 delays with 20 ps, targets uniform over a disc of 30 m (chosen). "

@@ -38,6 +38,7 @@ _NAMES = {
     "offset_ps": "Deviation of every node's clock (ps)",
     "sinr_db": "SINR of the target (dB)",
     "nodes": "Nodes",
+    "rounds_ahead": "Rounds after the last one heard",
 }
 _METRICS = {
     "to_rmse": "Time offset, RMSE",

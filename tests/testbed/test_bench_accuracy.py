@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from testbed.bench import (
     reference_angle,
     reference_cacc,
+    reference_clocks,
     setting_c,
     survey_fingerprint,
     survey_localization,
@@ -156,6 +157,14 @@ def test_distributed_nodes_gain_by_being_synchronised() -> None:
     assert error["distributed, reciprocity-mp"] < 1.2 * error["distributed, no offset"]
     assert error["distributed, spectral-cc"] > 10.0 * error["distributed, no offset"]
     assert error["one node"] > 5.0 * error["distributed, reciprocity-mp"]
+
+
+def test_clocks_close_and_predict_at_their_bounds() -> None:
+    mesh = by_metric(reference_clocks.mesh_points(60, 1)[0]())
+    assert mesh["to_variance"].ratio == pytest.approx(1.0, abs=0.35)  # 180 independent errors
+    rows = reference_clocks.prediction_points(30, 1)[1]()
+    assert all(0.9 < row.ratio < 1.1 for row in rows if row.metric == "to_rmse")
+    assert by_metric(rows)["nis_per_degree"].value == pytest.approx(1.0, abs=0.12)
 
 
 def test_fingerprint_needs_no_line_of_sight_and_cross_correlation_does() -> None:
