@@ -15,6 +15,7 @@ from testbed.errors import RunError, UserError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
+    "plan": ("testbed.commands.plan", "Predict what an experiment can reach, before it is run."),
     "run": ("testbed.commands.run", "Run an experiment: record, synchronize, sense, report."),
     "replay": ("testbed.commands.replay", "Process a recording again."),
     "report": ("testbed.commands.report", "Write a run's report again."),

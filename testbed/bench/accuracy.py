@@ -16,7 +16,7 @@ import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.synchronization.base import Method, Need
-from testbed.bench import demo_mover, reference_localization, setting_c
+from testbed.bench import demo_mover, plan_against_run, reference_localization, setting_c
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
 from testbed.results import LinkRow
@@ -157,6 +157,11 @@ def _localization_mover(trials: int, seed: int, workers: int, progress: Progress
     return reference_localization.mover_rows(done)
 
 
+def _plan(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    done = _spread(plan_against_run.plan_trial, range(seed, seed + trials), workers, progress, "plan")
+    return plan_against_run.rows(done)
+
+
 def _spread(
     work: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: Progress, name: str, each: int = 1
 ) -> list[Any]:
@@ -208,6 +213,7 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     **{name: (_CHAIN_TRIALS.get(name, 300), partial(_setting_c, name)) for name in setting_c.VARIANTS},
     "localization-mover": (200, _localization_mover),
     "demo-mover": (100, _demo_mover),
+    "plan": (400, _plan),
 }
 """Trials by default, and the bench, by name."""
 

@@ -13,6 +13,7 @@ import jinja2
 from testbed.errors import UserError
 from testbed.report import tables
 from testbed.report.figures import Drawing, LeftOut, constellation, delay_doppler, floor_plan, methods, offsets, timing
+from testbed.report.plan_table import plan_table
 from testbed.report.run_data import RunData, read_run
 from testbed.report.style import figure_style, save
 from testbed.report.summary import RunSummary, summarize
@@ -100,6 +101,7 @@ def render(run: RunData, summary: RunSummary, figures: Path) -> str:
             "brief": tables.brief(run),
             "nodes": tables.nodes(run),
             "environment": tables.environment(run),
+            "plan": plan_table(run, summary),
         },
         scenario_text=_scenario_text(run.folder),
     )
