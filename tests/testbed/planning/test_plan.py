@@ -35,11 +35,11 @@ def test_link_budget_by_hand(layout: Layout) -> None:
         budget.received_dbm + 174.0 - 10 * np.log10(400 * 10e6 / 512) - 5.0, abs=0.1
     )
     # Without leakage the distant node and the whole rate's noise stand at -12 dBFS together; twelve bits then leave
-    # 6.02·12 + 1.76 - 3.01 dB, and the rounding of which the occupied band has its share.
+    # the usual 6.02·12 + 1.76 dB at full scale, of whose rounding the occupied band has its share.
     noise = 512 / 400 * 10 ** (-budget.thermal_snr_db / 10)
     assert budget.level_dbfs + 10 * np.log10(1 + noise) == pytest.approx(-12.0, abs=0.01)
     assert budget.quantisation_snr_db == pytest.approx(
-        6.02 * 12 + 1.76 - 3.01 + budget.level_dbfs + 10 * np.log10(512 / 400), abs=0.1
+        6.02 * 12 + 1.76 + budget.level_dbfs + 10 * np.log10(512 / 400), abs=0.1
     )
 
 
