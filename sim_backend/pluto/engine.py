@@ -11,6 +11,7 @@ import errno
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -19,7 +20,8 @@ from math import ceil
 import numpy as np
 
 from sim_backend.pluto.attributes import RefusedError
-from sim_backend.pluto.emissions import Counts, Emission
+from sim_backend.pluto.emissions import Counts, Emission, window
+from sim_backend.pluto.fpga_filters import LEAD, decimated, interpolated
 from sim_backend.pluto.gains import automatic_gain_db
 from sim_backend.pluto.medium import Medium
 from sim_backend.pluto.settings import Settings
@@ -45,7 +47,14 @@ class Engine:
     """
 
     def __init__(
-        self, medium: Medium, settings: Settings, *, clock: str = "virtual", seed: int = 0, latency_s: float = 1e-3
+        self,
+        medium: Medium,
+        settings: Settings,
+        *,
+        clock: str = "virtual",
+        seed: int = 0,
+        latency_s: float = 1e-3,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         if clock not in CLOCKS:
             raise ValueError(f"a clock is one of {', '.join(CLOCKS)}, got {clock!r}")
@@ -55,11 +64,12 @@ class Engine:
         self.wall = clock == "wall"
         self.gate = Gate()
         self.overflow = self.underflow = False
-        self.timeout_s: float | None = None
+        self.timeout_s: float | None = 1.0
         """After which a block that does not come is given up; None waits for ever."""
         self._seed = seed
         self._latency_s = latency_s
-        self._began = time.monotonic()
+        self._seconds = seconds
+        self._began = seconds()
         self._tick = 0
         """Virtual time: up to where this device has recorded."""
         self._timeline: list[tuple[int, Settings]] = [(0, settings)]
@@ -69,7 +79,8 @@ class Engine:
         self._held = False
         """Whether the reader has a block that will be queued again."""
         self._block = 0
-        """Samples of a block; 0 while nobody receives."""
+        """Ticks of a block; 0 while nobody receives."""
+        self._decimation = 1
         self._blocks = 0
         self._number = 0
         """Blocks that were handed out in virtual time."""
@@ -111,7 +122,7 @@ class Engine:
         """Present tick."""
         if not self.wall:
             return self._tick if self._block else max(self._tick, self.medium.present(self.rate_hz))
-        return self.medium.tick_after(time.monotonic() - self._began, self.rate_hz)
+        return self.medium.tick_after(self._seconds() - self._began, self.rate_hz)
 
     def change_settings(self, **values: object) -> None:
         """Set the hardware anew, from now on."""
@@ -170,7 +181,8 @@ class Engine:
         """Begin to fill ``blocks`` blocks of ``samples`` samples."""
         with self.change:
             start = self.now()
-            self._block, self._blocks, self._held = samples, blocks, False
+            self._decimation = self._factors[False]
+            self._block, self._blocks, self._held = samples * self._decimation, blocks, False
             self._tick = max(self._tick, start)
             self._queue.clear()
             self._unarmed = 0
@@ -284,9 +296,15 @@ class Engine:
             self.overflow = True
 
     def _render(self, first: int, samples: int) -> Counts:
-        """Counts of a stretch, each part with what was set then."""
+        """Counts of a stretch, behind the FPGA's filter."""
         if self.wall:
             self._follow_level(first)
+        if self._decimation == 1:
+            return self._counts(first, samples)
+        return decimated(self._counts(first - LEAD, samples + LEAD))
+
+    def _counts(self, first: int, samples: int) -> Counts:
+        """Counts of a stretch at the transceiver's interface, each part with what was set then."""
         cuts = [first, *(tick for tick, _ in self._timeline if first < tick < first + samples), first + samples]
         parts = []
         for begin, end in pairwise(cuts):
@@ -296,8 +314,6 @@ class Engine:
 
     def _part(self, first: int, samples: int, settings: Settings) -> Counts:
         if settings.loopback == 1:
-            from sim_backend.pluto.emissions import window
-
             return window(self._emissions, first, samples, 2 * self.medium.channels) >> 4
         return self.medium.receive(first, samples, settings, self._heard(settings))
 
@@ -361,6 +377,8 @@ class Engine:
         with self.change:
             if self._plays:
                 raise RefusedError(errno.EBUSY)
+            if self._factors[True] != 1:
+                samples = interpolated(samples, cyclic=cyclic)
             self._note_underflow()
             if not self.wall and self._block:
                 # Time stands still until the next reception: it leaves after that one's begin.
@@ -520,7 +538,7 @@ class Engine:
     @property
     def block_samples(self) -> int:
         """Samples of the receive buffer's blocks; 0 while it is closed."""
-        return self._block
+        return self._block // self._decimation
 
     def abandon(self) -> None:
         """Let nobody wait any longer: the device goes away."""

@@ -12,7 +12,7 @@ from sim_backend.pluto.buffers import BlockReader, BlockWriter
 from sim_backend.pluto.device import Pluto
 from sim_backend.pluto.protocol import Command, MalformedError, parse
 
-__all__ = ["Session", "Stream"]
+__all__ = ["Session", "Stream", "converse"]
 
 _VERSION = "0.26.v0.26  "
 """Major, minor, and the git tag, which clients take as seven characters."""
@@ -302,3 +302,37 @@ def _columns(device: Device, mask: str) -> list[int]:
     if not columns:
         raise RefusedError(errno.EINVAL)
     return columns
+
+
+class _Transcript:
+    """A client that has said everything beforehand, and is gone after that."""
+
+    def __init__(self, said: bytes) -> None:
+        self._said = bytearray(said)
+        self.heard = bytearray()
+
+    def line(self) -> bytes:
+        end = self._said.find(b"\n")
+        if end < 0:
+            raise ConnectionResetError("the client is gone")
+        line = bytes(self._said[:end])
+        del self._said[: end + 1]
+        return line
+
+    def exactly(self, count: int) -> bytearray:
+        if count > len(self._said):
+            raise ConnectionResetError("the client is gone")
+        data = self._said[:count]
+        del self._said[:count]
+        return data
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        for part in parts:
+            self.heard += part
+
+
+def converse(pluto: Pluto, said: bytes) -> bytes:
+    """What a Pluto answers to a client that says ``said`` and is gone then, without any network."""
+    transcript = _Transcript(said)
+    Session(pluto, transcript).serve()
+    return bytes(transcript.heard)

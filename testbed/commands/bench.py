@@ -106,3 +106,18 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
     click.echo(f"all figures, as tables and pictures, in {out}")
     if json_file is not None:
         write_rows(json_file, rows, versions())
+
+
+@command.command("pluto")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
+    """Simulated Pluto under the unchanged client: speed, losses, error vector, malformed input; or those named."""
+    from testbed.bench.rows import print_rows, write_rows
+    from testbed.bench.simulated_pluto import bench
+    from testbed.environment import versions
+
+    rows = bench(names)
+    print_rows(rows)
+    if json_file is not None:
+        write_rows(json_file, rows, versions())

@@ -18,9 +18,9 @@ from sim_backend.pluto.air import Air
 from sim_backend.pluto.cable import Cable
 from sim_backend.pluto.device import MODELS, Pluto
 from sim_backend.pluto.emissions import Emission, window
-from sim_backend.pluto.engine import CLOCKS
 from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
 from sim_backend.pluto.server import PlutoServer
+from sim_backend.pluto.session import converse
 from sim_backend.pluto.settings import Settings
 from sim_backend.randomness import generator
 from sim_backend.specification import FrontEndSpec, NodeSpec
@@ -31,10 +31,8 @@ from testbed.radio.simulated import world_specification
 from testbed.radio.wire import Attach, Attached, Done, Look, Receive, Received, Seen, Transmit
 from testbed.scenario import Scenario
 
-__all__ = ["CLOCK_NAMES", "MODEL_NAMES", "Looped", "PlutoServer", "serve_in_ether", "serve_looped", "serve_scene"]
+__all__ = ["Interlocutor", "Looped", "PlutoServer", "serve_in_ether", "serve_looped", "serve_scene"]
 
-MODEL_NAMES = tuple(MODELS)
-CLOCK_NAMES = CLOCKS
 IDEAL = FrontEndSpec(
     noise_figure_db=None, phase_noise_deg=0.0, gain_imbalance_db=0.0, phase_imbalance_deg=0.0, dc_offset=0j
 )
@@ -122,6 +120,17 @@ def serve_in_ether(
     medium = EtherMedium(node, address, scenario)
     # The ether itself starts transmissions late by a latency that is unknown to the node.
     return _listening(Pluto(model, medium, name=name, seed=scenario.experiment.seed, latency_s=0.0), host, port)
+
+
+class Interlocutor:
+    """A looped-back Pluto to talk to without any network."""
+
+    def __init__(self, model: str = "1r1t") -> None:
+        self._pluto = Pluto(model, Cable(MODELS[model], FrontEndSpec()))
+
+    def answer(self, said: bytes) -> bytes:
+        """What it answers to a client that says ``said`` and is gone then."""
+        return converse(self._pluto, said)
 
 
 def _checked(scenario: Scenario, name: str, model: str) -> None:

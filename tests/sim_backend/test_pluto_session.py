@@ -12,37 +12,9 @@ import pytest
 from sim_backend.pluto.cable import Cable
 from sim_backend.pluto.device import Pluto
 from sim_backend.pluto.protocol import Command, MalformedError, parse
-from sim_backend.pluto.session import Session
+from sim_backend.pluto.session import converse
 from sim_backend.specification import FrontEndSpec
-
-RX, TX, PHY = "iio:device4", "iio:device3", "ad9361-phy"
-
-
-class Talk:
-    """A client that has said everything beforehand."""
-
-    def __init__(self, said: bytes) -> None:
-        self.said = bytearray(said)
-        self.heard = bytearray()
-
-    def line(self) -> bytes:
-        end = self.said.find(b"\n")
-        if end < 0:
-            raise ConnectionResetError
-        line = bytes(self.said[:end])
-        del self.said[: end + 1]
-        return line
-
-    def exactly(self, count: int) -> bytearray:
-        if count > len(self.said):
-            raise ConnectionResetError
-        data = self.said[:count]
-        del self.said[:count]
-        return data
-
-    def send(self, *parts: bytes | memoryview) -> None:
-        for part in parts:
-            self.heard += part
+from testbed.bench.simulated_pluto import malformed
 
 
 def pluto(model: str = "1r1t", **values: object) -> Pluto:
@@ -51,9 +23,7 @@ def pluto(model: str = "1r1t", **values: object) -> Pluto:
 
 
 def answer(said: bytes, device: Pluto | None = None) -> bytes:
-    talk = Talk(said)
-    Session(device or pluto(), talk).serve()
-    return bytes(talk.heard)
+    return converse(device or pluto(), said)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +142,11 @@ def test_a_single_scan_element_is_a_column_of_both() -> None:
 
 def test_a_second_sender_is_busy_and_comes_in_when_the_first_hangs_up() -> None:
     device = pluto()
-    talk = Talk(b"OPEN iio:device3 16 00000003 CYCLIC\r\n")
-    meanwhile: list[bytes] = []
-
-    def hear(*parts: bytes | memoryview) -> None:
-        meanwhile.append(answer(b"OPEN iio:device3 16 00000003 CYCLIC\r\n", device))
-
-    talk.send = hear  # type: ignore[method-assign]
-    Session(device, talk).serve()
-    assert meanwhile == [b"-16\n"]
-    assert answer(b"OPEN iio:device3 16 00000003 CYCLIC\r\n", device) == b"0\n"
+    first = device.transmitter.open([0, 1], 16, cyclic=True)
+    assert answer(b"OPEN iio:device3 16 00000003 CYCLIC\r\n", device) == b"-16\n"
+    device.transmitter.close(first)
+    for _ in range(3):  # each hangs up
+        assert answer(b"OPEN iio:device3 16 00000003 CYCLIC\r\n", device) == b"0\n"
 
 
 def test_digital_loopback_returns_what_was_pushed() -> None:
@@ -200,28 +165,6 @@ def test_the_same_words_get_the_same_bits() -> None:
     said = b"OPEN iio:device4 4096 00000003\r\nREADBUF iio:device4 16384\r\nREADBUF iio:device4 16384\r\n"
     assert answer(said) == answer(said)
     assert answer(said) != answer(said, Pluto("1r1t", Cable(1, FrontEndSpec(), seed=5)))
-
-
-WORDS = (
-    b"READ WRITE OPEN CLOSE READBUF WRITEBUF SET TIMEOUT PRINT HELP VERSION EXIT GETTRIG SETTRIG DEBUG BUFFER INPUT "
-    b"OUTPUT CYCLIC BUFFERS_COUNT ad9361-phy iio:device3 iio:device4 iio-axi-tdd-0 one-bit-adc-dac xadc voltage0 out "
-    b"altvoltage0 frequency hardwaregain filter_fir_config direct_reg_access raw scale loopback 0 1 16 64 -1 00000003 "
-    b"nan %n channel0 99999999999999999999 0x80000088 \xff\x00 sync_soft enable sampling_frequency TX_LO ensm_mode "
-    b"gain_control_mode xo_correction phase powerdown"
-).split(b" ")
-
-
-def malformed(random: np.random.Generator) -> bytes:
-    """A few lines of words in any order, with noise between them, and payloads of any length."""
-    lines = []
-    for _ in range(int(random.integers(1, 5))):
-        line = b" ".join(WORDS[index] for index in random.integers(len(WORDS), size=int(random.integers(0, 7))))
-        if random.uniform() < 0.3:
-            line += bytes(random.integers(0, 256, size=int(random.integers(0, 40)), dtype=np.uint8))
-        lines.append(line + (b"\r\n", b"\n", b"")[int(random.integers(3))])
-        if random.uniform() < 0.3:
-            lines.append(WORDS[int(random.integers(len(WORDS)))])
-    return b"".join(lines)
 
 
 def test_nothing_that_is_said_breaks_the_server() -> None:
