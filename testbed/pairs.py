@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
-from dsp.channel import ChannelState
+from dsp.channel import ChannelState, FloatArray
 from dsp.moment import Moment
 from dsp.oscillator import (
     PowerLaw,
@@ -26,7 +26,7 @@ from testbed.calibration import Calibration
 from testbed.methods import method
 from testbed.scenario import Node, Scenario
 
-__all__ = ["Departed", "Heard", "Inputs", "Observed", "averaged", "estimates", "observed"]
+__all__ = ["ClockNoise", "Departed", "Heard", "Inputs", "Observed", "averaged", "clock_noise", "estimates", "observed"]
 
 _COHERENT_S = 0.5e-3
 """Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
@@ -157,7 +157,9 @@ def _observation(
         constant_s = 0.5 * (there - back)
         departure_std_s = 0.5 * hypot(departed.std_s, returned.std_s)
         separation_s = abs(forward.csi.reference.seconds_since(returned.moment))
-    noise = _clock_noise(forward.csi, (forward.receiver, forward.transmitter), separation_s)
+    noise = clock_noise(
+        forward.csi.symbol_s, float(forward.csi.carrier_hz), (forward.receiver, forward.transmitter), separation_s
+    )
     return Observation(
         forward=averaged(forward, standing=standing),
         departure=None if departed is None else departed.moment,
@@ -243,7 +245,7 @@ def difference(nodes: Sequence[Node]) -> PowerLaw:
 
 
 @dataclass(frozen=True)
-class _ClockNoise:
+class ClockNoise:
     """Deviations that the nodes' oscillators and synthesizers add to a two-way offset."""
 
     wander_s: float
@@ -251,12 +253,15 @@ class _ClockNoise:
     phase_rad: float
 
 
-def _clock_noise(csi: ChannelState, nodes: Sequence[Node], separation_s: float) -> _ClockNoise:
-    """What the oscillators add to the time offset, and the synthesizers to frequency and phase, over a slot."""
-    spacing_s = float(np.min(np.diff(csi.symbol_s))) if len(csi.symbol_s) > 1 else 1e-6
-    length_s = float(csi.symbol_s[-1] - csi.symbol_s[0]) + spacing_s
+def clock_noise(symbol_s: FloatArray, carrier_hz: float, nodes: Sequence[Node], separation_s: float) -> ClockNoise:
+    """What the oscillators add to the time offset, and the synthesizers to frequency and phase, over a slot.
+
+    ``symbol_s`` are the slot's symbol times, ascending; ``separation_s`` is from one direction's slot to the other's.
+    """
+    spacing_s = float(np.min(np.diff(symbol_s))) if len(symbol_s) > 1 else 1e-6
+    length_s = float(symbol_s[-1] - symbol_s[0]) + spacing_s
     # Synthesizer noise is quick against a frame: gaps between frames are so much less to average it over.
-    duty = len(csi.symbol_s) * spacing_s / length_s
+    duty = len(symbol_s) * spacing_s / length_s
     wander_s = frequency_hz = phase_rad = 0.0
     for node in nodes:
         wander_s = hypot(wander_s, midpoint_wander_s(power_law(node), separation_s=separation_s, averaging_s=length_s))
@@ -270,4 +275,4 @@ def _clock_noise(csi: ChannelState, nodes: Sequence[Node], separation_s: float) 
         phase_rad = hypot(
             phase_rad, share * synthesizer_phase_deviation_rad(rms_rad, corner_hz=corner_hz, length_s=length_s)
         )
-    return _ClockNoise(wander_s, frequency_hz, hypot(phase_rad, 2.0 * pi * float(csi.carrier_hz) * wander_s))
+    return ClockNoise(wander_s, frequency_hz, hypot(phase_rad, 2.0 * pi * carrier_hz * wander_s))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import hypot, inf, pi, sqrt
+from math import hypot, inf, sqrt
 
 import numpy as np
 
 from dsp.bounds.link import delay_std_s, doppler_std_hz, two_way_bound
 from dsp.channel import FloatArray
-from dsp.oscillator import PowerLaw, midpoint_wander_s, synthesizer_frequency_deviation_hz
 from dsp.waveform import Waveform
+from testbed.pairs import clock_noise
 from testbed.planning.budget import LinkBudget
 from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform, slot_offset_samples
@@ -131,29 +131,8 @@ def _clocks(scenario: Scenario, nodes: tuple[Node, Node], times: FloatArray) -> 
     if scenario.round.duplex == "half":
         begins = [slot_offset_samples(scenario, scenario.index(node.name)) for node in nodes]
         separation_s = abs(begins[0] - begins[1]) / scenario.waveform.sample_rate_hz
-    frames = scenario.round.frames_per_slot
-    length_s = max(float(np.ptp(times[: times.size // frames])), 1e-6)
-    wander_s = variance_hz = 0.0
-    for node in nodes:
-        law = node.clock.power_law
-        power_law = PowerLaw(law.random_walk_fm, law.flicker_fm, law.white_fm, law.flicker_pm, law.white_pm)
-        averaging_s = max(float(np.ptp(times)), 1e-6)
-        wander_s = hypot(wander_s, midpoint_wander_s(power_law, separation_s=separation_s, averaging_s=averaging_s))
-        deviation_hz = synthesizer_frequency_deviation_hz(
-            node.front_end.phase_noise_deg * pi / 180,
-            corner_hz=node.front_end.phase_noise_bandwidth_hz,
-            length_s=length_s,
-        )
-        # Receiver's and transmitter's synthesizer in both directions, halved: each node counts half of two. Frames
-        # are independent, and far apart their phases tell the slope better than within one.
-        variance_hz += deviation_hz**2 / 2 * _frame_gain(times, frames)
-    return wander_s, sqrt(variance_hz)
-
-
-def _frame_gain(times: FloatArray, frames: int) -> float:
-    """Variance of a slope over all frames against that over one, for noise that is white between symbols."""
-    first = times[: times.size // frames]
-    return float(np.sum((first - first.mean()) ** 2) / np.sum((times - times.mean()) ** 2))
+    noise = clock_noise(times, scenario.waveform.carrier_hz, nodes, separation_s)
+    return noise.wander_s, noise.frequency_hz
 
 
 def _one_way(scenario: Scenario, budget: LinkBudget, method: str, head: PlannedOffset) -> PlannedOffset:
