@@ -80,6 +80,65 @@ def measure(
         write_rows(json_file, rows, environment(experiment))
 
 
+@command.command("levels")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw the spectra into this PNG.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the experiment with the gains found to this file.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+def levels(scenario: Path, figure: Path | None, out: Path | None, json_file: Path | None) -> None:
+    """Find gains at which each node's leakage and the others fit its converter; say which attenuator is missing.
+
+    Exit codes: 0 everything fits; 1 something does not, and no gain mends it; 2 the input was wrong.
+    """
+    from testbed.bench.rows import write_rows
+    from testbed.calibrating.levels import search
+    from testbed.environment import environment
+    from testbed.errors import UserError
+    from testbed.progress import progress_bar
+    from testbed.scenario import dumps, load
+
+    if out is not None and out.exists():
+        raise UserError(f"--out is {out}, which exists already: choose another name")
+    experiment = load(scenario)
+    with progress_bar(5) as progress:
+        found = search(experiment, progress)
+    rows = []
+    for one in found.nodes:
+        click.echo(f"{one.node}: noise {one.floor_dbfs:.1f} dBFS, converter's steps {one.steps_dbfs:.1f} dBFS")
+        rows.append(_row(experiment, one.node, "noise_floor", "dBFS", one.floor_dbfs, None, 1, None))
+        for heard in one.heard:
+            label = "itself" if heard.transmitter == one.node else heard.transmitter
+            click.echo(
+                f"  {label:10} {heard.level.dbfs:6.1f} dBFS, peaks {heard.level.peak_dbfs:5.1f}, "
+                f"clipped {100 * heard.level.clipped:.2g} %, SNR {heard.snr_db:.1f} dB of {heard.best_snr_db:.1f} that "
+                "the converter leaves"
+            )
+            pair = f"{one.node}<-{heard.transmitter}"
+            rows += [
+                _row(experiment, pair, "level", "dBFS", heard.level.dbfs, None, 1, None),
+                _row(experiment, pair, "clipped", "1", heard.level.clipped, None, 1, None),
+                _row(experiment, pair, "snr", "dB", heard.snr_db, None, 1, None),
+            ]
+    for line in found.changes:
+        click.echo(f"set {line}")
+    for line in found.advice:
+        click.echo(f"missing: {line}")
+    if not found.changes and found.settled:
+        click.echo("the gains stand where they should")
+    if figure is not None:
+        from testbed.report.levels_figure import write_levels_figure
+
+        write_levels_figure(found.nodes, figure)
+        click.echo(f"{figure}: written")
+    if out is not None:
+        out.write_text(dumps(found.scenario), encoding="utf-8")
+        click.echo(f"{out}: written")
+    if json_file is not None:
+        write_rows(json_file, rows, environment(experiment))
+    if found.advice or not found.settled:
+        raise click.exceptions.Exit(1)
+
+
 def _figures(scenario: Scenario, session: Session) -> list[BenchRow]:
     """Figures of a session as rows; among the parameters, what the simulation knows of each, where it does."""
     truths = _Truths(scenario)
