@@ -69,6 +69,11 @@ class Attributes:
         )
 
     @property
+    def narrow(self) -> bool:
+        """Whether the chip runs as an AD9363, whose analog filters end at 20 MHz."""
+        return "ad9363" in str(self._context.attrs.get("ad9361-phy,model", "")).lower()
+
+    @property
     def channels(self) -> int:
         """Receivers that the running firmware shows."""
         return 2 if self._phy.find_channel("voltage1", False) is not None else 1

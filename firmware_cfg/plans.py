@@ -28,6 +28,8 @@ __all__ = [
     "attribute_steps",
     "check",
     "environment_steps",
+    "too_fast_for_two",
+    "waits_for_boot",
     "wanted_attributes",
 ]
 
@@ -35,6 +37,9 @@ _STOCK_MOST_OF_TWO_HZ = 30.72e6
 _STEADY_RATE_HZ = "3000000"
 """Runs with any filter and with none: stands between two rates that need different filters."""
 _TWO_CHANNELS = {"attr_name": "compatible", "attr_val": "ad9361", "compatible": "ad9361", "mode": "2r2t"}
+_WIDE = {"attr_name": "compatible", "attr_val": "ad9364", "compatible": "ad9364"}
+_NARROW_HZ = 20e6
+"""Widest analog filter of the chip as it is sold; told to be an AD9364 it covers 56 MHz."""
 _EXTERNAL_CLOCK = {
     "refclk_source": "external",
     "ad936x_ext_refclk_override": "<40000000>",
@@ -97,8 +102,11 @@ def environment_steps(profile: PlutoProfile, now: Mapping[str, str]) -> list[Ste
     wanted: dict[str, str | None] = {}
     if profile.channels == 2:
         wanted |= _TWO_CHANNELS
-    elif profile.sample_rate_hz > _STOCK_MOST_OF_TWO_HZ and now.get("mode", "1r1t") != "1r1t":
-        wanted["mode"] = "1r1t"
+    else:
+        if profile.sample_rate_hz > _STOCK_MOST_OF_TWO_HZ and now.get("mode", "1r1t") != "1r1t":
+            wanted["mode"] = "1r1t"
+        if profile.bandwidth_hz > _NARROW_HZ and now.get("compatible") not in ("ad9361", "ad9364"):
+            wanted |= _WIDE
     if profile.clock == "external":
         wanted |= _EXTERNAL_CLOCK
     elif now.get("refclk_source", "internal") != "internal":
@@ -119,11 +127,24 @@ def environment_steps(profile: PlutoProfile, now: Mapping[str, str]) -> list[Ste
 
 
 def attribute_steps(profile: PlutoProfile, device: Attributes) -> list[Step]:
-    """Attributes of the transceiver to change, in the order in which they must be written."""
-    return [
-        *_rate_steps(profile, device),
-        *_differing(device, wanted_attributes(profile, device.channels)),
-    ]
+    """Attributes of the transceiver to change, in the order in which they must be written.
+
+    A bandwidth that the chip takes only after its next boot is left out.
+    """
+    wanted = wanted_attributes(profile, device.channels)
+    if waits_for_boot(profile, device):
+        wanted = [(address, value) for address, value in wanted if address.name != "rf_bandwidth"]
+    return [*_rate_steps(profile, device), *_differing(device, wanted)]
+
+
+def waits_for_boot(profile: PlutoProfile, device: Attributes) -> bool:
+    """Whether the profile's bandwidth is more than the chip, as it runs now, has."""
+    return profile.bandwidth_hz > _NARROW_HZ and device.narrow
+
+
+def too_fast_for_two(profile: PlutoProfile, device: Attributes) -> bool:
+    """Whether the profile's rate is more than the device, as it runs now with two channels, has."""
+    return profile.sample_rate_hz > _STOCK_MOST_OF_TWO_HZ and device.channels == 2
 
 
 def apply_environment(shell: SecureShell, steps: Iterable[Step]) -> None:

@@ -201,7 +201,8 @@ class _Bench:
 
     def __init__(self, uri: str, profile: PlutoProfile, target: str | None) -> None:
         from firmware_cfg.attributes import Attributes
-        from firmware_cfg.plans import attribute_steps, check, environment_steps
+        from firmware_cfg.errors import FirmwareError
+        from firmware_cfg.plans import attribute_steps, check, environment_steps, too_fast_for_two, waits_for_boot
         from firmware_cfg.secure_shell import SecureShell
 
         self.device = Attributes(uri)
@@ -209,20 +210,32 @@ class _Bench:
         check(self.identity, profile)
         self.shell = None if target is None else SecureShell(target)
         self.notes: list[str] = []
-        steps: list[Step] = []
+        self.steps: list[Step] = []
+        narrow, two = waits_for_boot(profile, self.device), too_fast_for_two(profile, self.device)
         if self.shell is None:
             self.notes.append("the U-Boot environment was not looked at")
+            if narrow or two:
+                runs = "with two channels, up to 30.72 MS/s" if two else "as an AD9363, up to 20 MHz"
+                raise FirmwareError(
+                    f"the device runs {runs}, but the profile wants {profile.sample_rate_hz / 1e6:g} MS/s and "
+                    f"{profile.bandwidth_hz / 1e6:g} MHz: let its U-Boot environment be changed too, without "
+                    "--no-environment"
+                )
         else:
             there, now = self.shell.read()
             check(there, profile)
-            steps += environment_steps(profile, now)
-        steps += attribute_steps(profile, self.device)
+            self.steps += environment_steps(profile, now)
+        if two:
+            self.notes.append("a rate above 30.72 MS/s comes with the next boot, all else after it: apply once more")
+            return
+        self.steps += attribute_steps(profile, self.device)
+        if narrow:
+            self.notes.append("a bandwidth above 20 MHz comes with the next boot: apply once more then")
         if profile.channels > self.device.channels:
             self.notes.append("the second receiver appears with the next boot: apply once more then")
         if profile.tdd and not self.device.has_tdd:
             self.notes.append("the TDD engine is not there (iio-axi-tdd-0): the firmware was built without it")
         self.notes += _for_the_driver(profile)
-        self.steps = steps
 
 
 def _for_the_driver(profile: PlutoProfile) -> list[str]:

@@ -89,7 +89,8 @@ def _rules(here: Machine, wants: Wants) -> Iterator[Finding]:
         if path.is_file() and os.access(path, os.R_OK)
     ]
     for kind, (vendor, file) in _RULES.items():
-        there = any(f'"{vendor}"' in text for text in texts)
+        # libiio's own rule names no vendor: it asks iio_info of every device.
+        there = any(f'"{vendor}"' in text or (kind == "pluto" and "iio_info" in text) for text in texts)
         yield Finding(
             area="permissions", name=f"udev rules for {kind}", status="ok" if there else wants.status(kind),
             found="installed" if there else f"none names vendor {vendor}, as {file} does",

@@ -9,6 +9,7 @@ from typing import Any
 
 from testbed.doctor.finding import Finding, Wants
 from testbed.doctor.software import find_uhd
+from testbed.scenario import Pluto
 
 __all__ = ["radios"]
 
@@ -49,18 +50,21 @@ def radios(wants: Wants, uris: Sequence[str]) -> Iterator[Finding]:
     asked: dict[str, str] = {}
     for node in nodes:
         if node.radio == "pluto":
-            uri = "ip:192.168.2.1" if node.pluto is None else node.pluto.uri
+            options = node.pluto or Pluto()
+            if options.simulated or not options.uri:
+                continue  # one without an address is found on USB by its serial number, which `machine` lists
+            uri = options.uri
             if uri in asked:
                 yield Finding(
                     area="radio", name=node.name, status="wrong", found=f"{uri} is {asked[uri]!r}'s already",
-                    mend="give each node its own device: isac scenario new lists serial numbers",
+                    mend="give each node its own device: isac doctor lists serial numbers",
                 )  # fmt: skip
                 continue
             asked[uri] = node.name
             yield from _pluto(node.name, uri)
-        elif node.radio == "usrp" and node.usrp is not None and "type=simulated" not in node.usrp.args:
-            clock, pulse = (str(getattr(node.usrp, key, "")) for key in ("clock_source", "time_source"))
-            yield from _usrp(wants, node.name, [node.usrp.args, clock, pulse])
+        elif node.radio == "usrp" and node.usrp is not None and not node.usrp.simulated:
+            sources = [node.usrp.clock_source, node.usrp.time_source]
+            yield from _usrp(wants, node.name, [node.usrp.args, *sources])
     for uri in uris:
         if uri not in asked:
             yield from _pluto(uri, uri)

@@ -74,7 +74,7 @@ def find_uhd(wants: Wants) -> tuple[str, dict[str, Any]] | str:
     Asked are those that the scenario's USRPs name, ours, and Debian's own, for which its package is.
     """
     named = [] if wants.scenario is None else [node.usrp for node in wants.scenario.node if node.usrp is not None]
-    candidates = [str(getattr(options, "python", "")) for options in named] + [sys.executable, "/usr/bin/python3"]
+    candidates = [options.python for options in named] + [sys.executable, "/usr/bin/python3"]
     reasons = []
     for interpreter in dict.fromkeys(filter(None, candidates)):
         said = _asked(interpreter, _UHD)

@@ -27,6 +27,7 @@ class Transceiver:
     def __init__(self, channels: int = 1) -> None:
         self.channels = channels
         self.has_tdd = False
+        self.narrow = False
         self.writes: list[tuple[str, str]] = []
         self.values: dict[str, str] = {}
         for number in range(channels):
@@ -187,6 +188,19 @@ def test_attributes_are_set_in_an_order_that_the_driver_takes_and_only_once(name
     assert device.values == settled
     # All but the filter, whose coefficients no attribute tells, is left alone.
     assert {name for name, _ in device.writes} == {"filter_fir_config", "input out voltage_filter_fir_en"}
+
+
+def test_a_wide_band_takes_another_name_for_the_chip_and_a_boot() -> None:
+    device: Any = Transceiver()
+    device.narrow = True
+    steps = environment_steps(pluto("wide-40"), {"mode": "1r1t"})
+    assert [(step.name, step.after) for step in steps] == [
+        ("attr_name", "compatible"), ("attr_val", "ad9364"), ("compatible", "ad9364")
+    ]  # fmt: skip
+    assert environment_steps(pluto("wide-40"), {"compatible": "ad9361"}) == []
+    assert not any("bandwidth" in step.name for step in attribute_steps(pluto("wide-40"), device))
+    device.narrow = False
+    assert sum("bandwidth" in step.name for step in attribute_steps(pluto("wide-40"), device)) == 2
 
 
 def test_both_receivers_are_set_where_the_device_shows_two() -> None:
