@@ -162,6 +162,8 @@ class Air:
 class Antenna(Medium):
     """What one node's Pluto hears and is heard by; made by `Air.antenna`."""
 
+    alone = False
+
     def __init__(self, air: Air, node: NodeSpec) -> None:
         self.channels = node.antennas
         self.engine: Engine | None = None
@@ -226,6 +228,12 @@ class Antenna(Medium):
     def meet(self, samples: int, rate_hz: Fraction) -> int:
         """See `Medium.meet`."""
         return self._tick_at(self._air.meet(self, samples / rate_hz), rate_hz)
+
+    def wire(self) -> None:
+        """See `Medium.wire`: every Pluto of the scene whose engine takes external pulses is wired to it."""
+        for other in list(self._air.antennas.values()):
+            if other is not self and other.engine is not None and other.engine.gate.sync_external:
+                other.engine.pulse()
 
     def settle(self) -> None:
         """See `Medium.settle`."""

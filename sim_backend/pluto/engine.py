@@ -35,6 +35,7 @@ _AGC_SAMPLES = 16_384
 """Stretch whose power an automatic gain is chosen by."""
 _HISTORY = 64
 _MOST_UNSENT = 1 << 27
+_MOST_AHEAD = 1 << 20
 _WAIT_S = 0.05
 """Longest sleep without looking whether the client is still there."""
 
@@ -82,6 +83,8 @@ class Engine:
         """Ticks of a block; 0 while nobody receives."""
         self._decimation = 1
         self._blocks = 0
+        self._ahead: tuple[tuple[object, ...], Counts] | None = None
+        """A stretch that was rendered before it was asked for, and its circumstances."""
         self._number = 0
         """Blocks that were handed out in virtual time."""
         self._filled = 0
@@ -94,6 +97,8 @@ class Engine:
         self._plays = False
         self._unarmed = 0
         """Blocks that wait for the TDD engine's trigger to be queued."""
+        self._edge: int | None = None
+        """First edge after the trigger that they waited for."""
         self._factors = {False: 1, True: 1}
         self._gone = False
         self._unsent: list[tuple[Counts, bool]] = []
@@ -185,7 +190,7 @@ class Engine:
             self._block, self._blocks, self._held = samples * self._decimation, blocks, False
             self._tick = max(self._tick, start)
             self._queue.clear()
-            self._unarmed = 0
+            self._unarmed, self._edge = 0, None
             if self.gate.waits("receive"):
                 self._unarmed = blocks
             else:
@@ -266,12 +271,28 @@ class Engine:
             if not size or self._block != size:
                 raise RefusedError(errno.EBADF)
             self._follow_level(start)
-            counts = self._render(start, size)
+            key, counts = self._ahead or (None, None)
+            self._ahead = None
+            if counts is None or key != self._circumstances(start):
+                counts = self._render(start, size)
             self._filled = self._tick = start + size
             self.medium.advance(self._tick, self.rate_hz)
             self._note_underflow()
             self._forget()
             return counts
+
+    def prepare(self) -> None:
+        """Render the next stretch while the client is busy with the last one, in case nothing is changed meanwhile."""
+        with self.lock:
+            if self.wall or not self.medium.alone or not 0 < self._block <= _MOST_AHEAD or self._unsent:
+                return
+            if self._blocks == 1 or self.gate.enable:
+                return
+            self._ahead = self._circumstances(self._filled), self._render(self._filled, self._block)
+
+    def _circumstances(self, start: int) -> tuple[object, ...]:
+        """All that a stretch depends on; emissions are compared by identity."""
+        return (start, self._block, self._decimation, self._timeline[-1], *self._emissions)
 
     def _begin(self, moment: int) -> int:
         """First tick of the next stretch; what was pushed since the last one is sent from there on.
@@ -281,7 +302,9 @@ class Engine:
         earliest = max(self._filled, moment if self._blocks == 1 or not self._held else 0)
         earliest += self.medium.lost(self._number)
         self._number += 1
-        start = self._armed(earliest, "receive")
+        # A DMA that had been armed before the trigger came starts at the first edge, however late it is asked.
+        start = self._armed(earliest, "receive") if self._edge is None else self._edge
+        self._edge = None
         if start > self._filled and self._held:
             self.overflow = True
         self._held = True
@@ -380,7 +403,7 @@ class Engine:
             if self._factors[True] != 1:
                 samples = interpolated(samples, cyclic=cyclic)
             self._note_underflow()
-            if not self.wall and self._block:
+            if not self.wall and self._block and not self.gate.waits("transmit"):
                 # Time stands still until the next reception: it leaves after that one's begin.
                 self._keep(samples, cyclic)
                 return
@@ -489,15 +512,17 @@ class Engine:
         """Tick at which a DMA that is ready at ``tick`` starts: then, or at the TDD engine's next edge."""
         return self.gate.next_edge(tick, purpose)
 
-    def pulse(self, tick: int | None = None) -> None:
-        """A synchronization pulse arrives, now or at ``tick``: the TDD engine starts, and the DMAs that wait for it."""
+    def pulse(self) -> None:
+        """A synchronization pulse arrives: the TDD engine starts, and the DMAs that wait for it, at its first edge."""
         with self.change:
-            self.gate.pulse(self.now() if tick is None else tick)
+            tick = self.now() if self.wall else max(self._tick, self.medium.present(self.rate_hz))
+            self.gate.pulse(tick)
             if self._unarmed and not self.gate.waits("receive"):
                 blocks, self._unarmed = self._unarmed, 0
-                self._fill(self.now(), blocks)
+                self._edge = self._armed(tick, "receive")
+                self._fill(tick, blocks)
             if self._waiting is not None and not self.gate.waits("transmit"):
-                self._emissions.append(replace(self._waiting, start=self._armed(self.now(), "transmit")))
+                self._emissions.append(replace(self._waiting, start=self._armed(tick, "transmit")))
                 self._waiting = None
             self.change.notify_all()
 

@@ -24,6 +24,8 @@ class Medium:
     """
 
     channels: int
+    alone = True
+    """Nobody else's doing matters to what this device receives."""
 
     def attach(self, engine: Engine) -> None:
         """Know the device whose medium this is."""
@@ -57,6 +59,9 @@ class Medium:
 
     def settle(self) -> None:
         """Say, after a meeting, that what this device sends is known, and wait until everybody's is."""
+
+    def wire(self) -> None:
+        """Send the TDD engine's output pulse to the other devices' inputs."""
 
     def join(self, *, leave: bool = False) -> None:
         """A client of this device has come, or has left; raises `ConnectionError` if it cannot be served."""

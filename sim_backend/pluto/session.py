@@ -256,6 +256,7 @@ class Session:
             left -= len(data)
         if left:
             self._number(0)
+        self._pluto.engine.prepare()
 
     def _write_buffer(self, command: Command) -> None:
         device = self._device(command)

@@ -156,6 +156,8 @@ class _Registers:
         """One pulse by hand, if a one is written."""
         if switch(text):
             self._engine.pulse()
+            if self._gate.enable and self._gate.outputs[0].enable:
+                self._engine.medium.wire()
 
 
 def tdd_device(identity: str, engine: Engine) -> Device:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,13 @@ _BACK_OFF_DB = 12.0
 @contextmanager
 def _served(*words: str) -> Iterator[str]:
     """URI of a simulated Pluto in a process of its own."""
+    with _server(*words) as (uri, _):
+        yield uri
+
+
+@contextmanager
+def _server(*words: str) -> Iterator[tuple[str, int]]:
+    """URI and process of a simulated Pluto."""
     command = [sys.executable, "-m", "testbed.cli", "sim", "pluto", "--port", "0", "--with-parent", *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -36,7 +45,7 @@ def _served(*words: str) -> Iterator[str]:
         if not line:
             raise RunError("the simulated Pluto did not start")
         try:
-            yield line.split()[-1]
+            yield line.split()[-1], process.pid
         finally:
             process.stdin.close()
 
@@ -68,19 +77,27 @@ def _noise_like(samples: int) -> NDArray[np.complex128]:
     return np.asarray(random.standard_normal((samples, 2)) @ np.array([2.0**12, 2.0**12 * 1j]), dtype=complex)
 
 
-def _rate(read: Callable[[], object], samples: int, seconds: float) -> tuple[float, int]:
-    """Median of the million samples a second of each of the calls in so many seconds, and their number.
+def _processor_s(process: int) -> float:
+    """Processor time that another process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    The median, since whatever else the machine does slows some of them.
+
+def _rate(read: Callable[[], object], samples: int, seconds: float, server: int) -> tuple[float, float, int]:
+    """Million samples a second: of the median call, and by the processor time of client and server together; calls.
+
+    The median, since whatever else the machine does slows some calls; the other figure does not depend on that.
     """
     read()
     times: list[float] = []
+    begun = time.process_time() + _processor_s(server)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 5:
         begin = time.perf_counter()
         read()
         times.append(time.perf_counter() - begin)
-    return samples / float(np.median(times)) / 1e6, len(times)
+    used = time.process_time() + _processor_s(server) - begun
+    return samples / float(np.median(times)) / 1e6, samples * len(times) / used / 1e6, len(times)
 
 
 def _row(metric: str, unit: str, value: float, goal: float | None, trials: int, **parameters: object) -> BenchRow:
@@ -109,7 +126,7 @@ def throughput(seconds: float = 4.0, buffer: int = 1 << 18) -> list[BenchRow]:
     """Samples a second, each channel, through ``rx()`` and from the int16 buffer itself, impairments on."""
     rows = []
     for channels, goals in ((1, (60.0, 150.0)), (2, (20.0, 50.0))):
-        with _served("--model", "1r1t" if channels == 1 else "2r2t") as uri:
+        with _server("--model", "1r1t" if channels == 1 else "2r2t") as (uri, server):
             radio = _driver(uri, channels)
             cyclic = _noise_like(32_768)
             radio.tx(cyclic if channels == 1 else [cyclic, cyclic[::-1]])
@@ -120,8 +137,11 @@ def throughput(seconds: float = 4.0, buffer: int = 1 << 18) -> list[BenchRow]:
                 return np.frombuffer(radio._rxbuf.read(), np.int16)
 
             for name, call, goal in (("rx", radio.rx, goals[0]), ("int16", read, goals[1])):
-                value, calls = _rate(call, buffer, seconds)
+                value, by_processor, calls = _rate(call, buffer, seconds, server)
                 rows.append(_row("throughput", "MS/s", value, goal, calls, channels=channels, read=name))
+                rows.append(
+                    _row("throughput_by_processor", "MS/s", by_processor, goal, calls, channels=channels, read=name)
+                )
             _let_go(radio)
     return rows
 
@@ -170,32 +190,36 @@ def quantisation_limit_db(power: float, gain: float) -> float:
 def error_vector(symbols: int = 40) -> list[BenchRow]:
     """Error vector of a looped OFDM frame without impairments, beside what the converters' bits allow."""
     random = np.random.default_rng(3)
-    size, active = 1024, 800
+    size, active, prefix = 1024, 800, 64
     spectrum = np.zeros((symbols, size), complex)
     carriers = np.r_[1 : active // 2 + 1, size - active // 2 : size]
-    spectrum[:, carriers] = random.choice([1, -1, 1j, -1j], size=(symbols, active)) * np.exp(0.25j * np.pi)
+    spectrum[:, carriers] = np.exp(0.5j * np.pi * random.integers(4, size=(symbols, active)))
     samples = np.fft.ifft(spectrum, axis=1)
-    scale = 10 ** (-_BACK_OFF_DB / 20) / np.sqrt(np.mean(np.abs(samples) ** 2))
-    sent = (samples * scale).ravel()
-    power = float(np.mean(np.abs(sent) ** 2))
+    samples *= 10 ** (-_BACK_OFF_DB / 20) / np.sqrt(np.mean(np.abs(samples) ** 2))
+    spectrum = np.fft.fft(samples, axis=1)[:, carriers]
+    sent = np.concatenate([samples[:, -prefix:], samples], axis=1).ravel()
+    counts = np.round(2.0**15 * np.stack([sent.real, sent.imag]))
+    if np.max(np.abs(counts)) > 2**15 - 1:
+        raise RunError("the frame's peak is beyond full scale")
     with _served("--ideal", "--attenuation", "37") as uri:
         radio = _driver(uri, 1)
         radio.rx_hardwaregain_chan0 = 30  # 7 dBm at full scale less 37 dB is full scale at 30 dB of gain
-        radio.tx(np.round(np.clip(2.0**15 * sent.real, -32768, 32767)) + 1j * np.round(2.0**15 * sent.imag))
-        radio.rx_buffer_size = 4 * sent.size
+        radio.tx(counts[0] + 1j * counts[1])
+        radio.rx_buffer_size = 2 * sent.size
         radio.rx()
         heard = radio.rx() / 2048.0
         _let_go(radio)
-    reference = np.conj(np.fft.fft(sent))
-    place = int(np.argmax(np.abs(np.fft.ifft(np.fft.fft(heard[: sent.size]) * reference))))
-    frames = np.fft.fft(heard[place : place + sent.size].reshape(symbols, size), axis=1)[:, carriers] * scale
-    wanted = spectrum[:, carriers] * scale**2
-    channel = np.mean(frames / wanted, axis=0)
-    error = np.mean(np.abs(frames / channel - wanted) ** 2) / np.mean(np.abs(wanted) ** 2)
+    match = np.fft.ifft(np.fft.fft(heard[: sent.size]) * np.conj(np.fft.fft(sent)))
+    place = int(np.argmax(np.abs(match))) - prefix // 2
+    place += sent.size if place < 0 else 0
+    received = heard[place : place + sent.size].reshape(symbols, prefix + size)[:, prefix:]
+    frames = np.fft.fft(received, axis=1)[:, carriers]
+    channel = np.sum(frames * spectrum.conj(), axis=0) / np.sum(np.abs(spectrum) ** 2, axis=0)
+    error = np.mean(np.abs(frames / channel - spectrum) ** 2) / np.mean(np.abs(spectrum) ** 2)
     # One complex channel per subcarrier was fitted to as many symbols as there are.
     value = float(10 * np.log10(error * symbols / (symbols - 1)))
-    # The converters' noise is white over the whole band, of which the subcarriers take their share.
-    limit = quantisation_limit_db(power, 1.0) + 10 * np.log10(active / size)
+    # The converters' noise is white over the whole band, the signal's power within its subcarriers alone.
+    limit = quantisation_limit_db(float(np.mean(np.abs(samples) ** 2)), 1.0) + 10 * np.log10(active / size)
     row = _row("error_vector", "dB", value, None, symbols * active, back_off_db=_BACK_OFF_DB)
     row.bound = limit
     return [row]
@@ -225,7 +249,6 @@ def malformed(random: np.random.Generator) -> bytes:
 
 def conversations(trials: int = 100_000, seed: int = 1) -> list[BenchRow]:
     """Malformed conversations, in one process: what breaks, and what is left behind."""
-    import os
     import resource
     import threading
 

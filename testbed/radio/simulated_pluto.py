@@ -158,6 +158,8 @@ class EtherMedium(Medium):
     It belongs to the ether while it has a client: the ether's other radios wait for it as long.
     """
 
+    alone = False
+
     def __init__(self, node: NodeSpec, address: str, scenario: Scenario) -> None:
         self.channels = node.antennas
         self._node, self._address = node, address

@@ -159,6 +159,40 @@ def test_plutos_tuned_apart_do_not_hear_each_other(pair: tuple[Any, Any]) -> Non
     assert np.std(both(west, east)[1]) < loud / 5
 
 
+def test_two_plutos_start_on_one_shared_edge(pair: tuple[Any, Any]) -> None:
+    west = pair[0]
+    engines = []
+    for radio in pair:
+        adi.one_bit_adc_dac(radio.uri).gpio_phaser_enable = True
+        engine = adi.tddn(radio.uri)._ctrl
+        engine.attrs["enable"].value = "0"
+        engine.attrs["frame_length_ms"].value = "40"
+        engine.attrs["startup_delay_ms"].value = "1"
+        engine.attrs["sync_external"].value = "1"
+        for name in ("channel0", "channel1", "channel2"):
+            engine.find_channel(name, True).attrs["enable"].value = "1"
+        engine.attrs["enable"].value = "1"
+        engines.append(engine)
+        radio._rx_init_channels()
+    west.tx_cyclic_buffer = True
+    noise = 2**13 * np.exp(2j * np.pi * np.random.default_rng(2).uniform(size=2**14))
+    west.tx(noise)
+    assert engines[1].attrs["state"].value == "1"
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(radio.rx) for radio in pair]
+        engines[0].attrs["sync_soft"].value = "1"
+        own, distant = (future.result(20) for future in waiting)
+    assert engines[1].attrs["state"].value == "3"
+
+    def place(samples: np.ndarray, carrier_offset_hz: float) -> int:
+        turned = samples[: 2**14] * np.exp(-2j * np.pi * carrier_offset_hz / RATE * np.arange(2**14))
+        return int(np.argmax(np.abs(np.fft.ifft(np.fft.fft(turned) * np.conj(np.fft.fft(noise))))))
+
+    # Both record, and one transmits, from the same edge: leakage at once, the other 30 m later, 0.4 samples.
+    assert place(own, 0.0) in (0, 1, 2**14 - 1)
+    assert place(distant, 21e-6 * 2.4e9) in (0, 1, 2**14 - 1)
+
+
 def rounds(count: int) -> list[np.ndarray]:
     """What both hear in some rounds in which both send, on threads of their own."""
     servers = serve_scene(scene(), [("west", 0), ("east", 0)], model="1r1t", clock="virtual", wait_s=20.0)
