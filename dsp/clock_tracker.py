@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log, pi
 
@@ -10,7 +11,7 @@ import numpy as np
 from dsp.channel import FloatArray
 from dsp.oscillator import PowerLaw
 
-__all__ = ["ClockPrediction", "ClockTracker", "Innovation"]
+__all__ = ["ClockMeasurement", "ClockPrediction", "ClockTracker", "Innovation", "smoothed"]
 
 _PER_DECADE = 2.0
 """Gauss–Markov processes of the flicker bank per decade of time constants: its spectrum is 1/f within 1 %."""
@@ -25,6 +26,19 @@ class ClockPrediction:
     offset_std_s: float
     drift: float
     drift_std: float
+    covariance: FloatArray
+    """Of offset and drift, shape (2, 2)."""
+
+
+@dataclass(frozen=True)
+class ClockMeasurement:
+    """One measured offset and drift of a clock against another."""
+
+    time_s: float
+    offset_s: float
+    drift: float
+    covariance: FloatArray
+    """Of both, shape (2, 2); the drift's with what the clock's white frequency noise leaves in the averaging time."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +89,17 @@ class ClockTracker:
         self._covariance[2, 2] = aging_std**2
         self._covariance[3:, 3:] = variance * np.eye(len(self._constants_s))
         self._time_s: float | None = None
+        self._marks = 0
 
     def update(
-        self, time_s: float, offset_s: float, offset_std_s: float, *, drift: float, drift_std: float
+        self,
+        time_s: float,
+        offset_s: float,
+        offset_std_s: float,
+        *,
+        drift: float,
+        drift_std: float,
+        correlation: float = 0.0,
     ) -> Innovation | None:
         """Take a measured offset and drift, and say how well they were predicted; None for the first.
 
@@ -88,28 +110,82 @@ class ClockTracker:
         drift_std : float > 0
             Deviation of the measured drift from the clock's own at that moment, with what the white frequency noise
             leaves in the measurement's averaging time: (h_0/2/averaging time)^½.
+        correlation : float, -1 < correlation < 1
+            Of the two errors, which an offset carried to another moment by its drift has.
 
         Raises
         ------
         ValueError
-            If the time runs backwards or a deviation is not positive.
+            If the time runs backwards, a deviation is not positive or the correlation is none.
         """
         if offset_std_s <= 0 or drift_std <= 0:
             raise ValueError("a measurement has no positive deviation")
+        if not abs(correlation) < 1:
+            raise ValueError(f"a correlation of {correlation:g} is none")
+        cross = correlation * offset_std_s * drift_std
+        noise = np.array([[offset_std_s**2, cross], [cross, drift_std**2]])
         if self._time_s is None:
-            self._time_s = time_s
-            self._mean[:2] = offset_s, drift
-            # the flicker that the first drift contains is not the random walk's
-            bank = np.zeros(len(self._mean))
-            bank[3:] = 1.0
-            self._covariance[0, 0] = offset_std_s**2
-            self._covariance[1, 1] = drift_std**2 + float(bank @ self._covariance @ bank)
-            cross = self._covariance @ bank
-            self._covariance[1, 3:] = self._covariance[3:, 1] = -cross[3:]
+            self._begin(time_s, np.array([offset_s, drift]), noise)
             return None
         self._mean, self._covariance = self._propagated(time_s)
         self._time_s = time_s
-        return self._corrected(np.array([offset_s, drift]), np.array([offset_std_s, drift_std]))
+        return self._corrected(np.array([offset_s, drift]), noise)
+
+    def take(self, measured: ClockMeasurement) -> Innovation | None:
+        """`update` with a measurement."""
+        deviations = np.sqrt(np.diag(measured.covariance))
+        return self.update(
+            measured.time_s,
+            measured.offset_s,
+            float(deviations[0]),
+            drift=measured.drift,
+            drift_std=float(deviations[1]),
+            correlation=float(measured.covariance[0, 1] / deviations.prod()),
+        )
+
+    def innovation(self, measured: ClockMeasurement) -> Innovation:
+        """How far a measurement lies from what is predicted, without taking it.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        predicted = self.predict(measured.time_s)
+        spread = predicted.covariance + measured.covariance
+        scale = np.sqrt(np.diag(spread))
+        off = np.array([measured.offset_s - predicted.offset_s, measured.drift - predicted.drift]) / scale
+        return Innovation(float(off @ np.linalg.solve(spread / np.outer(scale, scale), off)), 2)
+
+    def mark(self, time_s: float) -> int:
+        """Index by which `marked` later tells the clock at ``time_s``, as everything taken by then says.
+
+        The states at that moment are kept beside the running ones: a fixed-point smoother.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        self._mean, self._covariance = self._propagated(time_s)
+        self._time_s = time_s
+        copy = np.vstack([np.eye(len(self._mean)), self._seen()])
+        self._mean, self._covariance = copy @ self._mean, copy @ self._covariance @ copy.T
+        self._marks += 1
+        return self._marks - 1
+
+    def marked(self, mark: int) -> ClockPrediction:
+        """Offset and drift at the moment marked.
+
+        Raises
+        ------
+        IndexError
+            If there is no such mark.
+        """
+        if not 0 <= mark < self._marks:
+            raise IndexError(f"there is no mark {mark}")
+        first = len(self._mean) - 2 * (self._marks - mark)
+        return _prediction(self._mean[first : first + 2], self._covariance[first : first + 2, first : first + 2])
 
     def predict(self, time_s: float) -> ClockPrediction:
         """Offset and drift at ``time_s``, not before the last update's.
@@ -121,31 +197,40 @@ class ClockTracker:
         """
         mean, covariance = self._propagated(time_s)
         seen = self._seen()
-        offset_s, drift = seen @ mean
-        spread = seen @ covariance @ seen.T
-        return ClockPrediction(float(offset_s), float(spread[0, 0] ** 0.5), float(drift), float(spread[1, 1] ** 0.5))
+        return _prediction(seen @ mean, seen @ covariance @ seen.T)
+
+    def _begin(self, time_s: float, measured: FloatArray, noise: FloatArray) -> None:
+        self._time_s = time_s
+        self._mean[:2] = measured
+        # the flicker that the first drift contains is not the random walk's
+        bank = np.zeros(len(self._mean))
+        bank[3:] = 1.0
+        cross = self._covariance @ bank
+        self._covariance[:2, :2] = noise
+        self._covariance[1, 1] += float(bank @ cross)
+        self._covariance[1, 3:] = self._covariance[3:, 1] = -cross[3:]
 
     def _seen(self) -> FloatArray:
         """What is measured of the states: the offset, and the drift with all flicker."""
         seen = np.zeros((2, len(self._mean)))
         seen[0, 0] = 1.0
         seen[1, 1] = 1.0
-        seen[1, 3:] = 1.0
+        seen[1, 3 : 3 + len(self._constants_s)] = 1.0
         return seen
 
-    def _corrected(self, measured: FloatArray, deviations: FloatArray) -> Innovation:
-        seen, noise = self._seen(), np.diag(deviations**2)
-        innovation = measured - seen @ self._mean
+    def _corrected(self, measured: FloatArray, noise: FloatArray) -> Innovation:
         # scaled to unit noise: variances of 1e-22 s² beside 1e-24 would meet the solver's limits
-        scaled = seen / deviations[:, None]
-        spread = scaled @ self._covariance @ scaled.T + np.eye(2)
-        normalised = innovation / deviations
-        gain = np.linalg.solve(spread, scaled @ self._covariance).T / deviations
+        deviations = np.sqrt(np.diag(noise))
+        root = np.linalg.cholesky(noise / np.outer(deviations, deviations))
+        seen = np.linalg.solve(root, self._seen() / deviations[:, None])
+        innovation = np.linalg.solve(root, (measured - self._seen() @ self._mean) / deviations)
+        spread = seen @ self._covariance @ seen.T + np.eye(2)
+        gain = np.linalg.solve(spread, seen @ self._covariance).T
         self._mean = self._mean + gain @ innovation
         # Joseph's form: stays positive where the prior is many orders wider than the measurement
         keep = np.eye(len(self._mean)) - gain @ seen
-        self._covariance = keep @ self._covariance @ keep.T + gain @ noise @ gain.T
-        return Innovation(float(normalised @ np.linalg.solve(spread, normalised)), 2)
+        self._covariance = keep @ self._covariance @ keep.T + gain @ gain.T
+        return Innovation(float(innovation @ np.linalg.solve(spread, innovation)), 2)
 
     def _propagated(self, time_s: float) -> tuple[FloatArray, FloatArray]:
         if self._time_s is None:
@@ -154,7 +239,74 @@ class ClockTracker:
         if step_s < 0:
             raise ValueError(f"time runs backwards, by {-step_s:g} s")
         move, noise = _transition(self._law, self._constants_s, self._variance, step_s)
+        kept = 2 * self._marks
+        move = np.pad(move, (0, kept))
+        noise = np.pad(noise, (0, kept))
+        marks = np.arange(len(move) - kept, len(move))
+        move[marks, marks] = 1.0
         return move @ self._mean, move @ self._covariance @ move.T + noise
+
+
+def smoothed(
+    measurements: Sequence[ClockMeasurement],
+    times_s: Sequence[float],
+    power_law: PowerLaw,
+    *,
+    shortest_s: float,
+    longest_s: float,
+    aging_std: float = 0.0,
+) -> list[ClockPrediction]:
+    """One clock against another at any ``times_s``, as all ``measurements`` together say: between, bridged, beyond.
+
+    Times before the first measurement and after the last are extrapolated, the clock's noise being the same
+    backwards.
+
+    Parameters
+    ----------
+    measurements : sequence of ClockMeasurement
+        In the order of their times, one at least.
+    power_law, shortest_s, longest_s, aging_std
+        As `ClockTracker`.
+
+    Raises
+    ------
+    ValueError
+        If there is no measurement, or they are out of order.
+    """
+    if not measurements:
+        raise ValueError("nothing was measured")
+    first_s, last_s = measurements[0].time_s, measurements[-1].time_s
+    found: dict[float, ClockPrediction] = {}
+    span = {"shortest_s": shortest_s, "longest_s": longest_s, "aging_std": aging_std}
+    inside = sorted({time_s for time_s in times_s if time_s >= first_s})
+    tracker = ClockTracker(power_law, **span)
+    marks: list[tuple[float, int]] = []
+    waiting = list(inside)
+    for one in measurements:
+        while waiting and waiting[0] < one.time_s:
+            time_s = waiting.pop(0)
+            marks.append((time_s, tracker.mark(time_s)))
+        tracker.take(one)
+    found |= {time_s: tracker.predict(time_s) for time_s in waiting if time_s >= last_s}
+    found |= {time_s: tracker.marked(mark) for time_s, mark in marks}
+    before = {time_s for time_s in times_s if time_s < first_s}
+    if before:
+        backwards = ClockTracker(power_law, **span)
+        for one in reversed(measurements):
+            turned = one.covariance * np.array([[1.0, -1.0], [-1.0, 1.0]])
+            backwards.take(ClockMeasurement(-one.time_s, one.offset_s, -one.drift, turned))
+        for time_s in before:
+            mirrored = backwards.predict(-time_s)
+            turned = mirrored.covariance * np.array([[1.0, -1.0], [-1.0, 1.0]])
+            found[time_s] = _prediction(np.array([mirrored.offset_s, -mirrored.drift]), turned)
+    return [found[time_s] for time_s in times_s]
+
+
+def _prediction(state: FloatArray, covariance: FloatArray) -> ClockPrediction:
+    deviations = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return ClockPrediction(
+        float(state[0]), float(deviations[0]), float(state[1]), float(deviations[1]), np.array(covariance)
+    )
 
 
 def _flicker_bank(coefficient: float, shortest_s: float, longest_s: float) -> tuple[FloatArray, float]:

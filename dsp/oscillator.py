@@ -12,6 +12,7 @@ from dsp.channel import FloatArray
 
 __all__ = [
     "PowerLaw",
+    "extrapolation_wander_s",
     "midpoint_wander_s",
     "phase_power",
     "synthesizer_frequency_deviation_hz",
@@ -71,6 +72,39 @@ def midpoint_wander_s(power_law: PowerLaw, *, separation_s: float, averaging_s: 
     frequency = np.concatenate([low[:-1], high])
     response = (np.sinc(frequency * averaging_s) * np.cos(pi * frequency * separation_s) - 1.0) ** 2
     return sqrt(float(simpson(power_law.time_error(frequency) * response, x=frequency)))
+
+
+def extrapolation_wander_s(power_law: PowerLaw, *, step_s: float, separation_s: float, averaging_s: float) -> float:
+    """Standard deviation of a clock carried ``step_s`` on from a two-way exchange by the drift that it measured.
+
+    x(D) - x(0) - D·y, with y the mean of the least-squares slopes over both slots, has the spectrum
+    S_x·|exp(jωD) - 1 - jωD·w(ωT/2)·cos(ωh)|², w(z) = 3(sin z - z·cos z)/z³ and 2h the slots' separation.
+
+    Parameters
+    ----------
+    power_law : PowerLaw
+        Of one oscillator, or of a difference.
+    step_s : float
+        Of either sign.
+    separation_s, averaging_s : float
+        As `midpoint_wander_s`.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    if step_s == 0.0:
+        return 0.0
+    span = max(abs(step_s), separation_s, averaging_s)
+    least = min(abs(step_s), averaging_s)
+    frequency = np.geomspace(1e-3 / span, max(30.0 / least, 100.0 / span), 2000)
+    omega = 2 * pi * frequency
+    z = np.maximum(0.5 * omega * averaging_s, 1e-3)
+    slope = 3.0 * (np.sin(z) - z * np.cos(z)) / z**3 * np.cos(0.5 * omega * separation_s)
+    response = np.abs(np.exp(1j * omega * step_s) - 1.0 - 1j * omega * step_s * slope) ** 2
+    density = power_law.time_error(frequency) * response * frequency
+    return sqrt(float(simpson(density, x=np.log(frequency))))
 
 
 def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, length_s: float) -> float:

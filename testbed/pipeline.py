@@ -23,7 +23,7 @@ from dsp.waveform import frame
 from testbed import rows
 from testbed.calibration import Calibration
 from testbed.capture import Capture
-from testbed.closing import node_rows
+from testbed.clock_tracks import ClockTracks
 from testbed.departures import Departures
 from testbed.errors import UserError
 from testbed.family_inputs import FamilyInputs, fingerprints_of
@@ -96,6 +96,7 @@ class Pipeline:
         self._departures = Departures(scenario, self._calibration)
         self.fingerprints = fingerprints_of(scenario) if fingerprints is None else fingerprints
         self._inputs = FamilyInputs(scenario, self._calibration, self.fingerprints)
+        self._tracks = ClockTracks(scenario)
         self._results = Results(environment={})
         self._products = Products()
         self._timing: dict[str, float] = {}
@@ -122,7 +123,10 @@ class Pipeline:
             self._depart(index, current)
         heard = self._sense(current)
         offsets = self._synchronize(index, heard, current)
-        self._results.nodes += node_rows(index, self._scenario, heard, offsets)
+        tracked = self._tracks.take(index, heard, offsets, captures)
+        self._results.nodes += tracked.nodes
+        self._results.closures += tracked.closures
+        self._results.events += tracked.events
         self._locate(index, heard, offsets, current)
 
     def finish(self, environment: Mapping[str, object], events: Sequence[EventRow] = ()) -> Results:

@@ -22,6 +22,7 @@ from testbed.formats.atomic import plain_number, write_atomically
 __all__ = [
     "RESULTS_NAME",
     "SCHEMA_VERSION",
+    "ClosureRow",
     "DetectionRow",
     "Epoch",
     "EventRow",
@@ -138,12 +139,15 @@ class PositionRow(msgspec.Struct, kw_only=True):
 
 
 class NodeRow(msgspec.Struct, kw_only=True):
-    """One node's clock after closing the offsets over all pairs of a round."""
+    """One node's clock in one round: closed over all pairs, or predicted where the round did not measure it."""
 
     node: str
     round: int
     reference: str
     """Node whose clock counts as zero."""
+    source: str = ""
+    """``closed``; ``predicted`` from earlier rounds by the oscillators' noise model; ``reference``; empty where
+    nothing is known."""
     epoch: Epoch | None = None
     offset_s: float | None = None
     """This node's reading minus the reference's at the epoch."""
@@ -151,6 +155,38 @@ class NodeRow(msgspec.Struct, kw_only=True):
     """Growth of the offset in seconds per second of the epoch's clock."""
     covariance: list[list[float]] | None = None
     """Of (offset_s, drift): s², s, 1."""
+    predicted_offset_s: float | None = None
+    """What the track expected before the round."""
+    predicted_drift: float | None = None
+    predicted_covariance: list[list[float]] | None = None
+    nis: float | None = None
+    """Normalised innovation squared, of two degrees: closed against predicted."""
+    tracked_offset_s: float | None = None
+    """Both together."""
+    tracked_drift: float | None = None
+    tracked_covariance: list[list[float]] | None = None
+    offset_error_s: float | None = None
+    """Closed or predicted minus truth, where known."""
+    tracked_error_s: float | None = None
+    reason: str = ""
+
+
+class ClosureRow(msgspec.Struct, kw_only=True):
+    """What closing the clocks of a round made of one pair."""
+
+    round: int
+    receiver: str
+    transmitter: str
+    method: str
+    """Whose offset the pair counts with."""
+    to_std_s: float
+    """Deviation with which it counts: the method's, with the oscillators' wander from its epoch to the round's."""
+    residual_s: float | None = None
+    """Offset measured less closed."""
+    residual_std_s: float | None = None
+    """Null where no other link checks this one."""
+    left_out: bool = False
+    """Against all others, and not used."""
     reason: str = ""
 
 
@@ -228,6 +264,7 @@ class Results(msgspec.Struct, kw_only=True):
     detections: list[DetectionRow] = []
     positions: list[PositionRow] = []
     nodes: list[NodeRow] = []
+    closures: list[ClosureRow] = []
     payload: list[PayloadRow] = []
     rounds: list[RoundRow] = []
     events: list[EventRow] = []

@@ -129,6 +129,8 @@ class Round(_Table, frozen=True, kw_only=True):
     start_lead_s: Annotated[float, Meta(ge=0, le=10)] | None = None
     """From the order to record to the first sample, on every node, in seconds; too short, and a USRP says that orders
     come late. Absent: 0.05 where a node is a USRP, else 0."""
+    closing: Literal["mesh", "star"] = "mesh"
+    """"mesh": clocks are closed over all pairs that hear each other; "star": over those with the first node alone."""
     period_s: Seconds = 0.0
     """From one round's begin to the next one's, in seconds; 0: as soon as the recording allows."""
 

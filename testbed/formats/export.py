@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from testbed.capture import Capture
 from testbed.errors import UserError
 from testbed.results import (
+    ClosureRow,
     DetectionRow,
     Epoch,
     EventRow,
@@ -41,6 +42,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "detections": DetectionRow,
     "positions": PositionRow,
     "nodes": NodeRow,
+    "closures": ClosureRow,
     "payload": PayloadRow,
     "rounds": RoundRow,
     "events": EventRow,
