@@ -174,6 +174,37 @@ class ClockTracker:
         self._marks += 1
         return self._marks - 1
 
+    @property
+    def time_s(self) -> float:
+        """Moment that the running states belong to.
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured yet.
+        """
+        if self._time_s is None:
+            raise ValueError("nothing was measured yet")
+        return self._time_s
+
+    def growth(self, mark: int) -> tuple[float, float]:
+        """Offset now less that at a mark, and its deviation: what both have in common is in neither.
+
+        Raises
+        ------
+        IndexError
+            If there is no such mark.
+        """
+        self.marked(mark)
+        pick = np.zeros(len(self._mean))
+        pick[0], pick[len(self._mean) - 2 * (self._marks - mark)] = 1.0, -1.0
+        return float(pick @ self._mean), max(float(pick @ self._covariance @ pick), 0.0) ** 0.5
+
+    def forget(self) -> None:
+        """Drop all marks."""
+        kept = len(self._mean) - 2 * self._marks
+        self._mean, self._covariance, self._marks = self._mean[:kept], self._covariance[:kept, :kept], 0
+
     def marked(self, mark: int) -> ClockPrediction:
         """Offset and drift at the moment marked.
 

@@ -32,6 +32,9 @@ _JUMPS = 2
 """So many in a row, and the track begins anew: it is the clock that jumped, not the measurement."""
 
 
+_RESTART_S = 1e-3
+
+
 @dataclass
 class _Track:
     tracker: ClockTracker
@@ -104,9 +107,9 @@ class ClockTracks:
         reference = rows[0].reference
         moments = {row.reference: row.epoch.moment() for row in rows if row.epoch is not None}
         epoch = moments.get(reference) or self._epoch(reference, captures)
+        if epoch is not None:
+            self._fill(rows, epoch)
         for row in rows:
-            if not row.source and epoch is not None:
-                self._predict(row, epoch)
             _judge(row, captures)
         done.nodes.extend(rows)
         return done
@@ -158,6 +161,10 @@ class ClockTracks:
         track = self._tracks.get(row.node)
         time_s = 0.0 if track is None else epoch.seconds_since(track.origin)
         taken = measurement(time_s, row.offset_s, row.drift, np.array(row.covariance), law, averaging_s)
+        if track is not None and _counter_began_anew(track.tracker, taken):
+            text = f"track of {row.node} against {self._reference.name} ends: a sample counter began anew"
+            done.events.append(EventRow(round=row.round, node=row.node, code="clock-track-lost", text=text))
+            track = None
         if track is not None:
             predicted = track.tracker.predict(time_s)
             row.predicted_offset_s, row.predicted_drift = predicted.offset_s, predicted.drift
@@ -190,7 +197,19 @@ class ClockTracks:
         if name == self._reference.name:
             return ClockPrediction(0.0, 0.0, 0.0, 0.0, np.zeros((2, 2)))
         track = self._tracks.get(name)
-        return None if track is None else track.tracker.predict(epoch.seconds_since(track.origin))
+        if track is None or epoch.seconds_since(track.origin) < track.tracker.time_s:
+            return None
+        return track.tracker.predict(epoch.seconds_since(track.origin))
+
+    def _fill(self, rows: list[NodeRow], epoch: Moment) -> None:
+        """Fill rows of nodes that the round did not measure by prediction."""
+        for row in rows:
+            if not row.source and row.node != row.reference:
+                self._predict(row, epoch)
+        for row in rows:
+            if not row.source and row.node == row.reference and any(one.source for one in rows):
+                row.epoch, row.source = Epoch.of(epoch), "reference"
+                row.offset_s, row.drift, row.covariance = 0.0, 0.0, _listed(np.zeros((2, 2)))
 
     def _predict(self, row: NodeRow, epoch: Moment) -> None:
         """Fill the row of a node that the round did not measure from its track, if it has one."""
@@ -204,13 +223,10 @@ class ClockTracks:
         if here is None or there is None:
             return
         row.epoch = Epoch.of(epoch)
-        row.source = "reference" if row.node == row.reference else "predicted"
+        row.source = "predicted"
         # per second of the round's reference; its own track's noise is counted as if it were another's
         rate = 1.0 + there.drift
         row.offset_s, row.drift = here.offset_s - there.offset_s, (here.drift - there.drift) / rate
-        if row.node == row.reference:
-            row.covariance = _listed(np.zeros((2, 2)))
-            return
         row.covariance = _listed(here.covariance + there.covariance)
         row.reason = "; ".join(filter(None, [row.reason, "predicted from earlier rounds"]))
 
@@ -220,14 +236,12 @@ class ClockTracks:
         if track is None:
             return None
         begin = track.origin
-        reading = Moment.at(
-            begin.clock, begin.fraction + moment.seconds_since(begin) * float(begin.rate_hz), begin.rate_hz,
-            tick=begin.tick,
-        )  # fmt: skip
-        for _ in range(4):  # each gains the product of the clocks' rates, five digits
-            offset_s = track.tracker.predict(max(reading.seconds_since(begin), 0.0)).offset_s
-            reading = begin.shifted(moment.seconds_since(begin) - offset_s)
-        return reading
+        last_s = track.tracker.time_s
+        time_s = last_s
+        for _ in range(5):  # each gains the product of the clocks' rates, five digits
+            offset_s = track.tracker.predict(max(time_s, last_s)).offset_s
+            time_s = moment.seconds_since(begin) - offset_s
+        return begin.shifted(time_s)
 
     def _epoch(self, reference: str, captures: Mapping[str, Capture]) -> Moment | None:
         """Middle of the reference's capture; where it made none, of another's, as the reference would have read it."""
@@ -238,6 +252,13 @@ class ClockTracks:
             if reading is not None:
                 return reading
         return None
+
+
+def _counter_began_anew(tracker: ClockTracker, taken: ClockMeasurement) -> bool:
+    """Whether no oscillator explains the measurement: time that runs backwards, or an offset milliseconds away."""
+    if taken.time_s <= tracker.time_s:
+        return True
+    return abs(tracker.predict(taken.time_s).offset_s - taken.offset_s) > _RESTART_S
 
 
 def _middle(capture: Capture) -> Moment:

@@ -29,6 +29,7 @@ from testbed.errors import UserError
 from testbed.family_inputs import FamilyInputs, fingerprints_of
 from testbed.fingerprints import Fingerprints
 from testbed.pairs import Departed, Heard, estimates, observed
+from testbed.phase_tracks import PhaseTracks
 from testbed.products import Products
 from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
 from testbed.scenario import Node, Scenario
@@ -97,6 +98,7 @@ class Pipeline:
         self.fingerprints = fingerprints_of(scenario) if fingerprints is None else fingerprints
         self._inputs = FamilyInputs(scenario, self._calibration, self.fingerprints)
         self._tracks = ClockTracks(scenario)
+        self._phases = PhaseTracks()
         self._results = Results(environment={})
         self._products = Products()
         self._timing: dict[str, float] = {}
@@ -268,10 +270,15 @@ class Pipeline:
                     for name in methods:
                         pair = estimates(name, seen)
                         baseline = rows.baseline(forward, reverse, pair, self._calibration)
+                        told = []
                         for way, heard, offset in zip(ways, (forward, reverse), pair, strict=True):
                             if heard is not None:
                                 offsets[*way, name] = offset
-                                self._results.links.append(rows.link(heard, index, name, offset, baseline, clocks))
+                                told.append(rows.link(heard, index, name, offset, baseline, clocks))
+                        if len(told) == 2:
+                            both = told[0], told[1]
+                            self._results.events += self._phases.take(forward, pair[0], both, current.captures)
+                        self._results.links += told
                     inputs.learn(*ways[0], seen)
                 for way in ways:
                     if way not in found:

@@ -86,6 +86,11 @@ class LinkRow(msgspec.Struct, kw_only=True):
     epoch: Epoch | None = None
     phase_rad: float | None = None
     phase_std_rad: float | None = None
+    phase_tracked_rad: float | None = None
+    """The same with half turns counted since ``phase_tie_round``: over rounds it grows as -2π·carrier·TO does."""
+    phase_tracked_std_rad: float | None = None
+    phase_tie_round: int | None = None
+    """Round since which no half turn was lost; null where the method tells no phase that could be tracked."""
     baseline_m: float | None = None
     """Two-way range between the nodes: path length of the earliest path, from the half-sum of both directions."""
     baseline_std_m: float | None = None

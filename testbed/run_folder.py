@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from testbed.formats.export import columns, scaled_iq
 from testbed.formats.sigmf_reader import Recordings, read_recordings
 from testbed.results import LinkRow, Results, load_results
 from testbed.scenario import Scenario, load
+
+if TYPE_CHECKING:
+    from testbed.node_clock import NodeClock
 
 __all__ = ["PRODUCTS_NAME", "SCENARIO_NAME", "Run", "open_run"]
 
@@ -98,6 +101,18 @@ class Run:
         from testbed.pipeline import slot_csi
 
         return slot_csi(self, receiver, transmitter, round)
+
+    def clock(self, node: str) -> NodeClock:
+        """Clock of ``node`` against that of the scenario's first node, at any moment: ``run.clock("east").at(…)``.
+
+        Raises
+        ------
+        UserError
+            If there is no such node, it is the first one, or no round measured it.
+        """
+        from testbed.node_clock import node_clock
+
+        return node_clock(self.results, self.scenario, node)
 
     def offsets(
         self, method: str, *, receiver: str | None = None, transmitter: str | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dsp.clock_tracker import ClockTracker
+from dsp.clock_tracker import ClockMeasurement, ClockTracker, smoothed
 from dsp.oscillator import PowerLaw
 
 TCXO = PowerLaw(random_walk_fm=5.22e-23, flicker_fm=3.34e-22, white_fm=7.62e-24)
@@ -75,6 +75,69 @@ def test_prediction_through_lost_rounds_and_innovations(law, noise_std):
     low, high = stats.chi2.ppf([0.001, 0.999], 2 * len(nis)) / len(nis)
     assert low < np.mean(nis) < high
     assert np.mean(np.square(scores)) == pytest.approx(1.0, abs=0.35)
+
+
+def test_smoother_is_the_best_linear_estimate_between_and_before_measurements():
+    rng = np.random.default_rng(12)
+    noise_std = 5e-12
+    times = SPACING_S * np.arange(31)
+    cov = covariance(TCXO, times)
+    root = np.linalg.cholesky(cov[1:, 1:] + 1e-12 * np.trace(cov) / len(cov) * np.eye(len(cov) - 1))
+    targets = np.array([0, 1, 14, 15, 16, 17, 18])
+    known = np.setdiff1d(np.arange(len(times)), targets)
+    weights = [kriging_weights(known, times, target, noise_std)(cov) for target in targets]
+    ours, ideal, scores = [], [], []
+    for _ in range(40):
+        wander = np.concatenate([[0.0], root @ rng.standard_normal(len(root))])
+        truth = wander + rng.uniform(-1e-3, 1e-3) + rng.uniform(-2e-5, 2e-5) * times
+        measured = truth + noise_std * rng.standard_normal(len(times))
+        slope = float(np.polyfit(times[:2], truth[:2], 1)[0])
+        taken = [
+            ClockMeasurement(t, x, slope + BLUNT * rng.standard_normal(), np.diag([noise_std**2, BLUNT**2]))
+            for t, x in zip(times[known], measured[known], strict=True)
+        ]
+        said = smoothed(taken, times[targets], TCXO, shortest_s=0.3, longest_s=100.0)
+        for one, target, weight in zip(said, targets, weights, strict=True):
+            ours.append(one.offset_s - truth[target])
+            scores.append(ours[-1] / one.offset_std_s)
+            ideal.append(weight @ measured[known] - truth[target])
+    assert np.sqrt(np.mean(np.square(ours)) / np.mean(np.square(ideal))) < 1.03
+    assert np.mean(np.square(scores)) == pytest.approx(1.0, abs=0.35)
+    with pytest.raises(ValueError, match="nothing was measured"):
+        smoothed([], [0.0], TCXO, shortest_s=0.3, longest_s=100.0)
+
+
+def test_errors_of_offset_and_drift_may_go_together():
+    """An offset carried on by its own drift, with the correlation that gives it, says what it said at its own time."""
+    plain, carried = (ClockTracker(PowerLaw(), shortest_s=0.3, longest_s=100.0) for _ in range(2))
+    later_s = 0.4
+    plain.update(0.0, 1e-6, 3e-12, drift=2e-6, drift_std=1e-11)
+    cross = later_s * 1e-11**2
+    offset_std_s = np.hypot(3e-12, later_s * 1e-11)
+    carried.update(
+        later_s, 1e-6 + later_s * 2e-6, offset_std_s, drift=2e-6, drift_std=1e-11,
+        correlation=cross / (offset_std_s * 1e-11),
+    )  # fmt: skip
+    assert astuple(carried.predict(3.0))[:4] == pytest.approx(astuple(plain.predict(3.0))[:4], rel=1e-9)
+    for tracker, time_s in ((plain, 3.0), (carried, 3.0)):
+        tracker.update(time_s, 7e-6, offset_std_s, drift=2e-6, drift_std=1e-11, correlation=0.5)
+    assert astuple(carried.predict(4.0))[:4] == pytest.approx(astuple(plain.predict(4.0))[:4], rel=1e-6)
+
+
+def test_growth_since_a_mark():
+    """Without oscillator noise the growth is the drift's, and known better than either offset."""
+    tracker = ClockTracker(PowerLaw(), shortest_s=0.3, longest_s=100.0)
+    tracker.update(0.0, 0.0, 5e-12, drift=1e-6, drift_std=1e-13)
+    mark = tracker.mark(0.0)
+    tracker.update(2.0, 2e-6, 5e-12, drift=1e-6, drift_std=1e-13)
+    growth_s, std_s = tracker.growth(mark)
+    assert growth_s == pytest.approx(2e-6, rel=1e-9)
+    # two drift measurements of 1e-13 over 2 s, and the difference of two offsets of 5 ps
+    weight = 1 / (2 * 1e-13 / np.sqrt(2)) ** 2 + 1 / (2 * 5e-12**2)
+    assert std_s == pytest.approx(weight**-0.5, rel=1e-6)
+    tracker.forget()
+    with pytest.raises(IndexError):
+        tracker.growth(mark)
 
 
 def test_one_step_over_a_gap_equals_many():

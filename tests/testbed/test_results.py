@@ -16,6 +16,7 @@ from dsp.moment import Moment
 from testbed.capture import Capture, Stretch
 from testbed.errors import UserError
 from testbed.results import (
+    ClosureRow,
     DetectionRow,
     Epoch,
     EventRow,
@@ -89,7 +90,7 @@ def test_results_come_back_exactly_and_in_the_same_bytes(
 def test_sections_and_keys_stand_in_the_order_of_the_contract() -> None:
     content = json.loads(encode_results(Results(environment={}, links=[link()])))
     assert list(content) == [
-        *("schema_version", "environment", "links", "detections", "positions", "nodes", "payload"),
+        *("schema_version", "environment", "links", "detections", "positions", "nodes", "closures", "payload"),
         *("rounds", "events", "losses", "truth", "timing"),
     ]
     assert {
@@ -170,6 +171,7 @@ def test_the_reference_names_every_key() -> None:
         ("detections", DetectionRow),
         ("positions", PositionRow),
         ("nodes", NodeRow),
+        ("closures", ClosureRow),
         ("payload", PayloadRow),
         ("losses", LossRow),
         ("events", EventRow),
