@@ -121,3 +121,48 @@ def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
     print_rows(rows)
     if json_file is not None:
         write_rows(json_file, rows, versions())
+
+
+@command.command("paper")
+@click.argument("names", nargs=-1, metavar="[FIGURE]...")
+@click.option("--trials", type=click.IntRange(min=2), help="Random networks; each figure's own number if not given.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the random networks.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("bench/paper"),
+    show_default=True,
+    help="Folder for a table and a figure of each; those of the same name are replaced.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+def paper(names: tuple[str, ...], trials: int | None, seed: int, out: Path, json_file: Path | None) -> None:
+    """Reproduce figures of the papers on network-level sensing, closed form and simulation on one plot; `all` or none
+    named: every one.
+    """
+    from testbed.bench.paper.catalogue import FIGURES
+    from testbed.bench.paper.figure import draw, figure_rows, page_text, print_compared
+    from testbed.bench.rows import write_rows
+    from testbed.environment import versions
+    from testbed.errors import UserError
+    from testbed.progress import progress_bar
+
+    wanted = list(FIGURES) if not names or "all" in names else list(names)
+    unknown = [name for name in wanted if name not in FIGURES]
+    if unknown:
+        raise UserError(f"bench paper: no figure is called {unknown[0]!r}: there are {', '.join(FIGURES)}, or all")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"bench paper: --out {out} is a file: name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    with progress_bar(len(wanted)) as progress:
+        for done, name in enumerate(wanted):
+            progress(done, name)
+            usual, make = FIGURES[name]
+            figure = make(usual if trials is None else trials, seed)
+            draw(figure, out / f"{name}.png")
+            (out / f"{name}.md").write_text(page_text(figure), encoding="utf-8")
+            made.append(figure)
+    print_compared(made)
+    click.echo(f"figures and tables in {out}")
+    if json_file is not None:
+        write_rows(json_file, [row for figure in made for row in figure_rows(figure)], versions())
