@@ -86,6 +86,10 @@ class Pluto:
         description = f"Linux pluto {_KERNEL} #1 SMP PREEMPT armv7l simulated {name}"
         self.xml = context_xml(self.devices, self.attributes, description).encode()
 
+    def warm(self) -> None:
+        """Be ready to answer in time; before that, the first samples may take as long as compilation does."""
+        self.engine.medium.warm(self.engine.settings)
+
     def device(self, name: str) -> Device | None:
         """Device by its identity or its name."""
         return self._by_name.get(name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sim_backend.pluto.emissions import Counts, Emission
 from sim_backend.pluto.settings import Settings
@@ -29,6 +32,12 @@ class Medium:
 
     def attach(self, engine: Engine) -> None:
         """Know the device whose medium this is."""
+
+    def warm(self, settings: Settings) -> None:
+        """Have everything compiled: a client gives up after five seconds."""
+        tone = np.full((256, 2 * self.channels), 4096, dtype=np.int16)
+        self.receive(0, 256, settings, [Emission(0, tone, False, 0), Emission(128, tone, True, 0)])
+        self.receive(1 << 20, 256, replace(settings, transmit_hz=settings.receive_hz), [Emission(0, tone, True, 0)])
 
     def truth(self) -> dict[str, Any] | None:
         """What the device's clock really did during the last reception, where others want to know."""

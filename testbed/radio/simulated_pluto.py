@@ -146,6 +146,7 @@ def _present(scenario: Scenario, names: list[str]) -> list[str]:
 
 
 def _listening(pluto: Pluto, host: str, port: int) -> PlutoServer:
+    pluto.warm()
     try:
         return PlutoServer(pluto, host=host, port=port)
     except OSError as error:
@@ -173,6 +174,9 @@ class EtherMedium(Medium):
         self._power_dbm = [-60.0] * self.channels
         self.lead_s = 0.0
         """From the order to record to the first sample, as all radios of a run agree on it."""
+
+    def warm(self, settings: Settings) -> None:
+        """See `Medium.warm`: all samples are made in the ether's process."""
 
     def join(self, *, leave: bool = False) -> None:
         """See `Medium.join`."""

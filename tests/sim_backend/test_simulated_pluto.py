@@ -24,7 +24,9 @@ pytestmark = pytest.mark.usefixtures("libiio")
 
 @pytest.fixture(scope="module", params=["1r1t", "2r2t"])
 def server(request: pytest.FixtureRequest) -> Iterator[PlutoServer]:
-    made = PlutoServer(Pluto(request.param, Cable(MODELS[request.param], FrontEndSpec())))
+    pluto = Pluto(request.param, Cable(MODELS[request.param], FrontEndSpec()))
+    pluto.warm()
+    made = PlutoServer(pluto)
     yield made
     made.close()
 
