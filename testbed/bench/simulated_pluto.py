@@ -26,6 +26,7 @@ _RATE_HZ = 20_000_000
 _STATUS = 0x8000_0088
 _BACK_OFF_DB = 12.0
 _PAUSES = 10
+_WAITED_S = 2e-3
 
 
 @contextmanager
@@ -165,20 +166,20 @@ def wall_clock(seconds: float = 60.0, buffer: int = 1 << 18, kernel_buffers: int
             radio._rxadc.reg_write(_STATUS, 4)
 
         radio._rx_init_channels()
-        end = time.perf_counter() + seconds
-        full, late = 0.0, True
-        while (now := time.perf_counter()) < end:
+        end = full = time.perf_counter()
+        end += seconds
+        late = False
+        while (asked := time.perf_counter()) < end:
             full += duration
-            late |= now - full > (kernel_buffers - 3) * duration
+            late |= asked - full > (kernel_buffers - 2) * duration
             radio._rxbuf.refill()
-            full = max(full, time.perf_counter() - duration) if late else full
             blocks += 1
+            if (answered := time.perf_counter()) > asked + _WAITED_S:
+                full, late = answered, False  # it was waited for, and is full now
             if radio._rxadc.reg_read(_STATUS) & 4:
                 false, real = false + (not late), real + late
                 clear()
-                full, late = time.perf_counter(), True
-            elif late and blocks % (2 * kernel_buffers) == 0:
-                full, late = time.perf_counter(), False  # the queue is as empty as it gets: count from here
+                late = True  # what is in the queue is known again when a block has to be waited for
         for _ in range(_PAUSES):
             time.sleep((kernel_buffers + 1) * duration)
             flagged += bool(radio._rxadc.reg_read(_STATUS) & 4)
