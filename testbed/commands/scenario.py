@@ -48,17 +48,34 @@ def show(file: Path) -> None:
 
 @command.command("new")
 @click.argument("file", type=click.Path(path_type=Path))
-def new(file: Path) -> None:
-    """Write an experiment of two simulated nodes into FILE, to begin with."""
+@click.option(
+    "--kind",
+    type=click.Choice(["simulated", "plutos-cable", "plutos-air", "usrps-pps", "plugged-in"]),
+    default="simulated",
+    show_default=True,
+    help="What stands there; plugged-in: two USRPs or two Plutos, whichever this machine has.",
+)
+@click.option(
+    "--unit", "units", multiple=True, metavar="SERIAL", help="One device, by serial number or address; give two."
+)
+@click.option("--carrier-hz", type=float, default=2.45e9, show_default=True, help="Carrier of real radios.")
+@click.option("--length-m", type=click.FloatRange(min=0.01), help="Between the nodes, or of the cable, electrically.")
+def new(file: Path, kind: str, units: tuple[str, ...], carrier_hz: float, length_m: float | None) -> None:
+    """Write an experiment to begin with into FILE: two nodes, simulated or real ones that are plugged in or named."""
+    from testbed.beginnings import beginning
     from testbed.errors import UserError
+    from testbed.scenario import loads
 
-    text = (Path(__file__).parent / "new_scenario.toml").read_text(encoding="utf-8")
+    if file.exists():
+        raise UserError(f"{file}: exists already: choose another name")
+    text = beginning(kind, _name(file), units=units, carrier_hz=carrier_hz, length_m=length_m)
+    loads(text, source=str(file))
     try:
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(text.replace("NAME", _name(file)))
+            stream.write(text)
     except FileExistsError:
         raise UserError(f"{file}: exists already: choose another name") from None
-    click.echo(f"{file}: written; try `isac run {file}`")
+    click.echo(f"{file}: written; try `isac {'run' if kind == 'simulated' else 'doctor'} {file}`")
 
 
 def _name(file: Path) -> str:

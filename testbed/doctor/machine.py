@@ -12,7 +12,7 @@ from pathlib import Path
 from testbed.doctor.finding import Finding, Machine, Wants
 from testbed.schedule import recording_bytes, round_period_s
 
-__all__ = ["machine"]
+__all__ = ["machine", "pluto_serials"]
 
 _SPARE_BYTES = 50_000_000
 _SOCKET_BYTES = 50_000_000
@@ -79,6 +79,15 @@ def _usb(here: Machine) -> Iterator[Finding]:
     for kind, name in (("pluto", "ADALM-Pluto"), ("usrp", "USRP B2x0")):
         if kind not in seen:
             yield Finding(area="USB", name=name, status="note", found="none is plugged in")
+
+
+def pluto_serials(here: Machine) -> list[str]:
+    """Serial numbers of the Plutos on USB."""
+    return [
+        _text(path.parent / "serial")
+        for path in here.glob("/sys/bus/usb/devices/*/idVendor")
+        if (_text(path).lower(), _text(path.parent / "idProduct").lower()) == ("0456", "b673")
+    ]
 
 
 def _rules(here: Machine, wants: Wants) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed.doctor.finding import Finding, Wants
 
-__all__ = ["find_uhd", "software"]
+__all__ = ["find_uhd", "find_usrps", "software"]
 
 _TIMEOUT_S = 30.0
 _PYLIBIIO = "0.25"
@@ -24,6 +24,12 @@ import json, re, numpy, uhd
 loaded = re.search(r"libuhd\\.so\\.([0-9.]+)", open("/proc/self/maps").read())
 images = uhd.get_images_dir("") if hasattr(uhd, "get_images_dir") else ""
 print(json.dumps({"numpy": numpy.__version__, "uhd": loaded[1] if loaded else "unknown", "images": images}))
+"""
+_FIND_USRPS = """
+import json, uhd
+found = [device.to_dict() for device in uhd.find("")]
+keep = ("type", "serial", "addr")
+print(json.dumps([",".join(f"{key}={one[key]}" for key in keep if one.get(key)) for one in found]))
 """
 _LIBIIO = "import json, iio; print(json.dumps(list(iio.version)))"
 
@@ -82,6 +88,13 @@ def find_uhd(wants: Wants) -> tuple[str, dict[str, Any]] | str:
             return interpreter, said
         reasons.append(f"{interpreter}: {said}")
     return "; ".join(reasons)
+
+
+def find_usrps(wants: Wants) -> list[str]:
+    """Arguments that name each USRP that uhd finds; none where there is no uhd."""
+    said = find_uhd(wants)
+    found = _asked(said[0], _FIND_USRPS) if not isinstance(said, str) else []
+    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def _uhd(wants: Wants) -> Iterator[Finding]:
