@@ -11,6 +11,7 @@ from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.sensing.detection import Detection, Search
 from dsp.sensing.path_model import unit_paths
 from dsp.sensing.slot import SlotSensing, sense
+from dsp.synchronization.symbol_grid import phase_frequency
 
 __all__ = ["StaticScene", "derotated", "static_scene"]
 
@@ -119,7 +120,7 @@ def static_scene(
         )
         moving = seen.search.path_amplitudes @ paths.reshape(len(paths), -1)
         left = left - moving.reshape(left.shape)
-    residual_hz, slips = _slope(seen.reference.phase_rad, csi.symbol_s - middle_s, spacing_s)
+    residual_hz, slips, sure = _slope(seen.reference.phase_rad, csi.symbol_s - middle_s, spacing_s)
     if slips.any():
         # A cycle slipped in unwrapping is no phase, but the reference took its timing of 1/fc off with it.
         drift = np.exp(2j * pi * np.outer(slips, csi.subcarrier_hz / float(csi.carrier_hz)))
@@ -132,6 +133,8 @@ def static_scene(
     spread = float(np.sqrt(time @ time))
     values = np.divide(sums, known, out=np.zeros_like(sums), where=known > 0)
     reason = seen.reference.reason or _unclear(seen, values, span_s)
+    if not reason and not sure:
+        reason = "the frames are too far apart to tell their phase's slope from one a frame rate away"
     return StaticScene(
         values=values,
         variance=variance,
@@ -146,21 +149,16 @@ def static_scene(
     )
 
 
-def _slope(phase: FloatArray, time: FloatArray, spacing_s: float) -> tuple[float, FloatArray]:
-    """Frequency of greatest coherence of the phases, and whole cycles by which each strays from its straight line.
+def _slope(phase: FloatArray, time: FloatArray, spacing_s: float) -> tuple[float, FloatArray, bool]:
+    """Frequency of greatest coherence of the phases, whole cycles by which each strays from its straight line, and
+    whether the frequency is the only one.
 
     The slope of unwrapped phases is that of least variance, unless a weak path let the unwrapping slip.
     """
-    span_s = max(float(np.ptp(time)), spacing_s)
-    trials = np.arange(-0.5 / spacing_s, 0.5 / spacing_s, 0.25 / span_s)
-    phasors = np.exp(1j * phase)
-    coarse = float(trials[int(np.argmax(np.abs(np.exp(-2j * pi * np.outer(trials, time)) @ phasors)))])
-    turned = phasors * np.exp(-2j * pi * coarse * time)
-    left = np.angle(turned * np.conj(turned.sum()))
-    slope = coarse + float(time @ left / (time @ time)) / (2.0 * pi)
+    slope, sure = phase_frequency(phase, time, spacing_s)
     strayed = phase - 2.0 * pi * slope * time
     cycles = np.rint((strayed - np.median(strayed)) / (2.0 * pi))
-    return slope, cycles
+    return slope, cycles, sure
 
 
 def _unclear(seen: SlotSensing, static: ComplexArray, span_s: float) -> str:

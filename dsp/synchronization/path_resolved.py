@@ -19,6 +19,7 @@ from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_
 from dsp.synchronization.path_resolved_angle import static_directions
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
 from dsp.synchronization.path_resolved_dictionary import dictionary_paths
+from dsp.synchronization.symbol_grid import phase_frequency
 
 __all__ = ["STATIC_PATH_DELAY", "MovingPath", "PathResolved", "PathResolvedAngle", "PathResolvedDictionary"]
 
@@ -82,6 +83,9 @@ class PathResolved:
     apparent delay less its true one, known only where ``extras[STATIC_PATH_DELAY]`` states that of the earliest
     static path; otherwise ``to_s`` is None and ``reason`` says so.
 
+    One antenna is looked at, the first: a wave that crosses an array arrives at each antenna at another time, which the
+    bandwidth resolves long before the array itself, and what the surveyed length of a path ends at is one antenna.
+
     Invalid where the static channel does not carry half the power or is too weak in a packet, where another static
     path stands within a resolution cell of the reference, and where the strongest path moves against several that
     keep together. What moves together with the strongest path, alone, cannot be told from static.
@@ -100,7 +104,7 @@ class PathResolved:
         ValueError
             If there are fewer than eight symbols or four subcarriers.
         """
-        return _estimate(observation, _by_delay)
+        return _estimate(replace(observation, forward=observation.forward.antenna(0)), _by_delay)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class PathResolvedDictionary:
 
     def estimate(self, observation: Observation) -> Offset:
         """Offset against the static reference path; raises as `PathResolved.estimate`."""
-        return _estimate(observation, _by_dictionary)
+        return _estimate(replace(observation, forward=observation.forward.antenna(0)), _by_dictionary)
 
 
 def _by_delay(state: Aligned) -> _Separation:
@@ -285,7 +289,7 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     cfo_hz = cfo_std_hz = None
     slope = _frequency(state)
     if slope is None:
-        notes.append("no CFO: the packets share no phase")
+        notes.append("no CFO: the packets share no phase that tells one")
     else:
         cfo_hz, cfo_std_hz = csi.cfo_reference_hz + slope[0], hypot(slope[1], observation.clock_std_hz)
     reason = _moving_reference(paths, tuple(movers), float(np.ptp(csi.symbol_s)))
@@ -317,14 +321,9 @@ def _frequency(state: Aligned) -> tuple[float, float] | None:
     """Slope of the packets' phases and its deviation, in hertz; None where they share no phase."""
     time: FloatArray = state.csi.symbol_s - state.csi.symbol_s.mean()
     phasors = np.exp(1j * state.phase_rad)
-    spacing_s, span_s = float(np.min(np.diff(time))), float(np.ptp(time))
-    grid = np.arange(-0.5 / spacing_s, 0.5 / spacing_s, 0.25 / span_s)
-    sums = np.array([abs(np.sum(phasors * np.exp(-2j * np.pi * hz * time))) for hz in grid])
-    hz = float(grid[int(np.argmax(sums))])
-    for _ in range(3):
-        turned = phasors * np.exp(-2j * np.pi * hz * time)
-        angle = np.angle(turned * np.conj(turned.sum()))
-        hz += float(time @ angle / (time @ time)) / (2.0 * np.pi)
+    hz, sure = phase_frequency(state.phase_rad, time, float(np.min(np.diff(time))))
+    if not sure:
+        return None
     turned = phasors * np.exp(-2j * np.pi * hz * time)
     if abs(turned.mean()) < _COHERENT_PHASE:
         return None
