@@ -320,15 +320,16 @@ class Pipeline:
             absolute_origin_s(seen.heard, offsets[receiver, transmitter, name], seen.middle_s, self._calibration)
             for name in self._scenario.experiment.methods
         ]
-        origin_s = next((origin for origin in candidates if origin is not None), 0.0)
+        origin_s = next((origin for origin in candidates if origin is not None), None)
         sight_s = first_path(seen.heard.csi.antenna(0)).delay_s
         self._products.add(
             index,
             f"{receiver}<-{transmitter}",
             current.hearings[receiver, transmitter].constellation,
             seen.sensing.search.found,
-            origin_s,
-            sight_s + origin_s,
+            origin_s or 0.0,
+            sight_s + (origin_s or 0.0),
+            absolute=origin_s is not None,
         )
 
 

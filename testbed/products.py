@@ -30,6 +30,8 @@ class Products:
         found: DelayDopplerMap,
         origin_s: float,
         baseline_s: float,
+        *,
+        absolute: bool,
     ) -> None:
         """Keep one link's pictures of round ``index``.
 
@@ -43,6 +45,8 @@ class Products:
             With residual delays.
         origin_s, baseline_s : float
             What makes those delays absolute, and the delay of the line of sight.
+        absolute : bool
+            Whether any method gave that; else delays count from the CSI's own reference.
         """
         points = constellation.ravel()
         kept = points[:: max(1, -(-points.size // _MOST_POINTS))].astype(np.complex64)
@@ -53,6 +57,7 @@ class Products:
             "map_doppler_hz": found.doppler_hz,
             "baseline_s": np.array(baseline_s),
             "round": np.array(index),
+            "absolute": np.array(absolute),
         }
 
     def save(self, path: Path) -> None:

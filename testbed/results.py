@@ -111,8 +111,8 @@ class DetectionRow(msgspec.Struct, kw_only=True):
     round: int
     method: str
     reference: str
-    """``absolute``; ``line-of-sight`` where delay and Doppler count from the direct path's; ``none`` where the method
-    tells no delay."""
+    """``absolute``; ``line-of-sight`` where delay and Doppler count from the direct path's, ``static-path`` where from
+    that of one which no geometry knows; ``none`` where the method tells no delay."""
     delay_s: float | None
     delay_std_s: float | None = None
     doppler_hz: float

@@ -258,12 +258,12 @@ def _detections(
 def _relative(
     index: int, name: str, seen: Echoes, offset: Offset, truth: TargetsSeen, *, sight: bool
 ) -> list[DetectionRow]:
-    """What a method without clock offset says of movers: against the line of sight, or their Doppler alone."""
+    """What a method without clock offset says of movers: against the line of sight or, without, against the static path
+    that it refers to, or their Doppler alone."""
+    reference = "line-of-sight" if sight else "static-path"
     if offset.details.get("reference") == "relative":
         path = first_path(seen.heard.csi.antenna(0))
-        if sight:
-            return _detections(index, name, seen, "line-of-sight", -path.delay_s, path.std_s, truth)
-        return [_doppler_only(index, name, seen, one.doppler_hz, one.doppler_std_hz) for one in seen.sensing.detections]
+        return _detections(index, name, seen, reference, -path.delay_s, path.std_s, truth)
     sensing, movers = offset.details.get("sensing"), offset.details.get("movers", ())
     rows = [
         DetectionRow(
@@ -271,24 +271,27 @@ def _relative(
             transmitter=seen.heard.transmitter.name,
             round=index,
             method=name,
-            reference="line-of-sight",
+            reference=reference,
             delay_s=path.delay_s,
             delay_std_s=path.delay_std_s,
             doppler_hz=path.doppler_hz,
             doppler_std_hz=path.doppler_std_hz,
             snr_db=path.snr_db,
-            target=truth.name_of(seen, path.delay_s, path.doppler_hz, "line-of-sight"),
+            target=truth.name_of(seen, path.delay_s, path.doppler_hz, reference),
         )
         for path in (movers if sensing is None else sensing.paths)
     ]
     if not rows and offset.details.get("doppler_hz") is not None:
         deviation_hz = offset.details.get("doppler_std_hz")
-        rows.append(_doppler_only(index, name, seen, offset.details["doppler_hz"], deviation_hz))
+        rows.append(_doppler_only(index, name, seen, offset.details["doppler_hz"], deviation_hz, truth))
     return rows
 
 
-def _doppler_only(index: int, name: str, seen: Echoes, doppler_hz: float, doppler_std_hz: float | None) -> DetectionRow:
+def _doppler_only(
+    index: int, name: str, seen: Echoes, doppler_hz: float, doppler_std_hz: float | None, truth: TargetsSeen
+) -> DetectionRow:
     return DetectionRow(
         receiver=seen.heard.receiver.name, transmitter=seen.heard.transmitter.name, round=index, method=name,
         reference="none", delay_s=None, doppler_hz=doppler_hz, doppler_std_hz=doppler_std_hz,
+        target=truth.name_of(seen, None, doppler_hz, "none"),
     )  # fmt: skip

@@ -36,17 +36,18 @@ class TargetsSeen:
     cell_s: float = 0.0
     cell_hz: float = 0.0
 
-    def name_of(self, seen: Echoes, delay_s: float, doppler_hz: float, reference: str) -> str | None:
-        """Mover within a resolution cell of a detection; None if there is none."""
+    def name_of(self, seen: Echoes, delay_s: float | None, doppler_hz: float, reference: str) -> str | None:
+        """Mover within a resolution cell of a detection, by Doppler alone where its delay counts from
+        nothing that geometry knows; None if none is."""
         link = (seen.heard.receiver.name, seen.heard.transmitter.name)
         origin = 0.0 if reference == "absolute" else self.line_of_sight_s.get(link, 0.0)
         best: tuple[float, str] | None = None
         for row in self.rows:
             if (row.receiver, row.transmitter) != link:
                 continue
-            apart = max(
-                abs(delay_s + origin - row.delay_s) / self.cell_s, abs(doppler_hz - row.doppler_hz) / self.cell_hz
-            )
+            apart = abs(doppler_hz - row.doppler_hz) / self.cell_hz
+            if delay_s is not None and reference != "static-path":
+                apart = max(apart, abs(delay_s + origin - row.delay_s) / self.cell_s)
             if apart < _GATE_CELLS and (best is None or apart < best[0]):
                 best = (apart, row.name)
         return None if best is None else best[1]

@@ -111,8 +111,8 @@ _METHODS: dict[str, MethodStyle] = {
     "path-resolved-angle": MethodStyle(BLACK, "<"),
     "path-resolved-dictionary": MethodStyle(BLACK, ">"),
     "fingerprint": MethodStyle(PURPLE, "p"),
-    "cooperation": MethodStyle(GREEN, "H"),
-    "cooperation-correlation": MethodStyle(GREEN, "8"),
+    "cooperation": MethodStyle(VERMILLION, "H"),
+    "cooperation-correlation": MethodStyle(SKY, "8"),
     "auto": MethodStyle(BLACK, "*"),
 }
 

@@ -119,6 +119,8 @@ class TargetFigures:
     ellipses: tuple[int, int]
     """Positions whose 95 % ellipse holds the true one, and positions that could be so judged."""
     moving: bool
+    reference: str = ""
+    """What its delays count from: as the detections say; empty if not found."""
 
 
 @dataclass(frozen=True)
@@ -316,10 +318,11 @@ def _target(run: RunData, name: str, method: str) -> TargetFigures:
     velocities: list[float] = []
     for row in found:
         true = truth.get((link_name(row), int(row["round"])))
-        if true is None or row["delay_s"] is None:
+        if true is None:
             continue
-        origin = 0.0 if row["reference"] == "absolute" else _baseline_s(run, row)
-        ranges.append(LIGHT_SPEED * (row["delay_s"] + origin - true["delay_s"]))
+        if row["reference"] in ("absolute", "line-of-sight"):
+            origin = 0.0 if row["reference"] == "absolute" else _baseline_s(run, row)
+            ranges.append(LIGHT_SPEED * (row["delay_s"] + origin - true["delay_s"]))
         velocities.append(LIGHT_SPEED / carrier * (row["doppler_hz"] - true["doppler_hz"]))
     misses = [
         float(row["error_m"])
@@ -338,6 +341,7 @@ def _target(run: RunData, name: str, method: str) -> TargetFigures:
         _rms(misses),
         _ellipses(run, name, method),
         moving,
+        next((str(row["reference"]) for row in found), ""),
     )
 
 

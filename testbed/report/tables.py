@@ -28,6 +28,13 @@ __all__ = [
 ]
 
 _MOST_ROWS = 40
+_REFERENCES = {
+    "absolute": "absolute",
+    "line-of-sight": "beyond the line of sight",
+    "static-path": "beyond a static path",
+    "none": "Doppler alone",
+}
+"""What a detection's ``reference`` says, in words."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ def targets(run: RunData, summary: RunSummary) -> Table:
         (
             t.name,
             t.method,
+            _REFERENCES.get(t.reference, "–"),
             f"{t.found}" if t.rounds is None else f"{t.found} of {t.rounds}",
             metres(t.range_rmse_m),
             "–" if t.velocity_rmse_mps is None else metres(t.velocity_rmse_mps) + "/s",
@@ -118,6 +126,7 @@ def targets(run: RunData, summary: RunSummary) -> Table:
     head = (
         "Target",
         "Method",
+        "Delays",
         "Rounds found",
         "Bistatic range RMSE",
         "Bistatic velocity RMSE",
@@ -132,7 +141,7 @@ def targets(run: RunData, summary: RunSummary) -> Table:
         note = "What was there is not known."
     if len(sought) < len(summary.all_targets):
         note += " Reflectors that stand were removed with the static clutter and are not sought."
-    return Table(head, rows, figures_from=2, note=note)
+    return Table(head, rows, figures_from=3, note=note)
 
 
 def payload(summary: RunSummary) -> Table:

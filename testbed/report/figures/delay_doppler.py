@@ -17,12 +17,14 @@ from testbed.report.style import BLACK, LIGHT_SPEED, ORANGE, label_above, method
 __all__ = ["draw"]
 
 _NEEDED = ("map_db", "map_delay_s", "map_doppler_hz", "baseline_s")
+_RELATIVE = {"line-of-sight": "the line of sight", "static-path": "a static path"}
+"""References from which delays count that are no clock's, in words."""
 _HALO = [withStroke(linewidth=2.6, foreground=BLACK)]
 
 
 def _excess_m(row: Row, baseline_s: float) -> float:
     """Bistatic range beyond the baseline; detections referred to the line of sight are that already."""
-    delay = float(row["delay_s"]) - (0.0 if row.get("reference") == "line-of-sight" else baseline_s)
+    delay = float(row["delay_s"]) - (0.0 if row.get("reference") in _RELATIVE else baseline_s)
     return LIGHT_SPEED * delay
 
 
@@ -68,10 +70,10 @@ def _draw_detections(axes: Axes, rows: list[Row], baseline_s: float, metres_a_se
         if row.get("delay_s") is None or row.get("doppler_hz") is None:
             continue
         method = str(row["method"])
-        line = row.get("reference") == "line-of-sight"
+        line = _RELATIVE.get(str(row.get("reference")), "")
         marker = "s" if line else "o"
         size = 15 if line else 12
-        label = f"detected, {method}" + (" (referred to the line of sight)" if line else "")
+        label = f"detected, {method}" + (f" (referred to {line})" if line else "")
         colour = "white" if not line else method_style(method).colour
         axes.plot(
             _excess_m(row, baseline_s),
@@ -156,7 +158,7 @@ def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
         for row in run.rows("detections")
         if link_name(row) == link
         and row["round"] == round_index
-        and (row["method"] == method or row["reference"] == "line-of-sight")
+        and (row["method"] == method or row["reference"] in _RELATIVE)
     ]
     true = [row for row in run.true_targets if link_name(row) == link and row["round"] == round_index]
     baseline = products.scalar("baseline_s")
@@ -178,18 +180,28 @@ def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
         f"delay-doppler-{link.replace(' ← ', '-from-')}",
         title,
         figure,
-        _caption(run, round_index, baseline, far, reach, bool(true)),
+        _caption(run, round_index, baseline if _is_absolute(products) else None, far, reach, bool(true)),
         f"Power over bistatic range and velocity on {link}, with detections and true targets marked.",
     )
 
 
-def _caption(run: RunData, round_index: int | None, baseline_s: float, far: float, reach: float, truth: bool) -> str:
+def _is_absolute(products: LinkProducts) -> bool:
+    return not products.has("absolute") or bool(products.scalar("absolute"))
+
+
+def _caption(
+    run: RunData, round_index: int | None, baseline_s: float | None, far: float, reach: float, truth: bool
+) -> str:
     clutter = run.scenario.get("sensing", {}).get("remove_clutter")
-    text = (
-        f"{'Round ' + str(round_index) + ' with' if round_index is not None else 'With'} the clock offsets removed. "
-        f"Delays are absolute; for display the direct path of {LIGHT_SPEED * baseline_s:.2f} m between the nodes is "
-        "subtracted, so that the line of sight stands at zero range and zero velocity. "
-    )
+    text = f"{'Round ' + str(round_index) + ' with' if round_index is not None else 'With'} "
+    if baseline_s is None:
+        text += "the carrier offset removed. No method gave a clock offset here: ranges count from the earliest path. "
+    else:
+        text += (
+            "the clock offsets removed. Delays are absolute; for display the direct path of "
+            f"{LIGHT_SPEED * baseline_s:.2f} m between the nodes is subtracted, so that the line of sight stands at "
+            "zero range and zero velocity. "
+        )
     text += "Methods that make the same peaks absolute by another time offset are in the table, not in the map. "
     text += "A detection's circle should enclose the cross of its true target. " if truth else ""
     if clutter is not None:

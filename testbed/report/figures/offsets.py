@@ -105,7 +105,7 @@ def _offset_panel(axes: Axes, table: dict[str, list[Row]], which: Quantity, refe
     many = len(rows) > 60
     for index, (method, method_rows) in reversed(list(enumerate(table.items()))):
         y = (_column(method_rows, key) - origin) * unit.scale
-        _markers(axes, method_rows, y, None, method, 0.0, 3.2 if many else 5.0 + 1.6 * index)
+        _markers(axes, method_rows, y, None, method, 0.0, 3.2 if many else 5.0 + min(1.6, 9.0 / len(table)) * index)
     own = (values[np.isfinite(values)] - origin) * unit.scale
     room = max(0.2 * float(np.ptp(own)), margin * unit.scale)
     if room > 0:  # coarse methods must not squeeze the drift flat; where they lie is seen below
