@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
 
-__all__ = ["Angle", "bearing", "covariance", "music", "steering"]
+__all__ = ["Angle", "bearing", "covariance", "music", "null_spectra", "steering"]
 
+_MOST_ITERATIONS = 200
+_SETTLED = 1e-12
+"""What an invariant subspace may lack of being one, over the covariance's trace; others are found by eigenvalues."""
 _GRID_PER_BEAM = 16
 """Samples of the spectrum per beam width before refinement."""
 
@@ -96,6 +100,51 @@ def music(spatial: ComplexArray, positions_m: FloatArray, carrier_hz: float, *, 
     refined = [_refined(float(grid[index]), grid[1] - grid[0], noise, positions_m, carrier_hz) for index in minima]
     refined.sort(key=lambda pair: pair[1])
     return tuple(float(np.clip(sine, -1.0, 1.0)) for sine, _ in refined[:sources])
+
+
+def null_spectra(covariances: ComplexArray, response: ComplexArray, *, sources: int) -> FloatArray:
+    """Null spectra of MUSIC of many covariances over one raster: smallest where the array looks along a source.
+
+    The signal subspace is found by orthogonal iteration, which for few sources is several times faster than all
+    eigenvalues, and is iterated until it is invariant to 1e-12 of the trace. Where the sources do not stand out enough
+    for that within 200 steps, all eigenvectors are computed: the result is the same either way.
+
+    Parameters
+    ----------
+    covariances : complex array, shape (covariance, antenna, antenna)
+        Hermitian.
+    response : complex array, shape (antenna, angle)
+        From `steering`.
+    sources : int, 1 ≤ sources < antennas
+
+    Returns
+    -------
+    float array, shape (covariance, angle)
+        |a|² - |Eᴴa|², E the signal subspace.
+
+    Raises
+    ------
+    ValueError
+        If there are not fewer sources than antennas.
+
+    Source: Schmidt 1986; Golub and Van Loan, "Matrix Computations", section 8.2.4 (orthogonal iteration).
+    """
+    from dsp.kernels.music import _null_spectra, _signal_subspaces
+
+    count, antennas = covariances.shape[:2]
+    if not 1 <= sources < antennas:
+        raise ValueError(f"{sources} sources need more than {antennas} antennas")
+    spatial: NDArray[np.complex128] = np.ascontiguousarray(covariances, dtype=np.complex128)
+    vectors = np.empty((count, antennas, sources), np.complex128)
+    settled = np.empty(count, np.bool_)
+    _signal_subspaces(spatial, _MOST_ITERATIONS, _SETTLED, vectors, settled)
+    if not settled.all():
+        vectors[~settled] = np.linalg.eigh(spatial[~settled])[1][:, :, antennas - sources :]
+    out = np.empty((count, response.shape[1]))
+    real: NDArray[np.float64] = np.ascontiguousarray(response.real, dtype=np.float64)
+    imag: NDArray[np.float64] = np.ascontiguousarray(response.imag, dtype=np.float64)
+    _null_spectra(vectors, real, imag, out)
+    return out
 
 
 def bearing(

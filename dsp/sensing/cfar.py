@@ -186,7 +186,7 @@ def cfar(
 def training_means(
     power: NDArray[np.float64], usable: NDArray[np.bool_], strides: tuple[int, int], training: Training
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean power and number of each cell's training cells, by a summed-area table in double precision.
+    """Mean power and number of each cell's training cells, by running sums in double precision.
 
     Parameters
     ----------
@@ -196,12 +196,10 @@ def training_means(
         Cells of the map per resolution cell, over which guard and reach are counted.
     training : Training
     """
-    from dsp.kernels.cfar import _strided_table, _training
+    from dsp.kernels.cfar import _training
 
-    sums, counts = np.empty(power.shape), np.empty(power.shape, np.int64)
-    _strided_table(power, usable, *strides, sums, counts)
     mean, number = np.empty(power.shape), np.empty(power.shape, np.int64)
-    _training(sums, counts, strides, training.guard, training.reach, mean, number)
+    _training(power, usable, strides, training.guard, training.reach, mean, number)
     return mean, number
 
 

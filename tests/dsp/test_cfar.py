@@ -7,11 +7,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize, stats
+from scipy import integrate, ndimage, optimize, stats
 
 from dsp.channel import ChannelState
 from dsp.moment import Moment
-from dsp.sensing.cfar import Training, cfar, detection_probability, threshold_factor, training_efficiency
+from dsp.sensing.cfar import (
+    Training,
+    cfar,
+    detection_probability,
+    threshold_factor,
+    training_efficiency,
+    training_means,
+)
 from dsp.sensing.clutter import remove_static
 from dsp.sensing.delay_doppler import DelayDopplerMap, Taper, delay_doppler
 from dsp.sensing.static_reference import apply_reference, static_reference
@@ -232,3 +239,23 @@ def test_a_training_region_inside_the_guard_is_refused():
 
 def time_span(found: DelayDopplerMap) -> float:
     return float(found.time_s[-1] - found.time_s[0]) + 8 * SYMBOL
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_decisions_beside_a_cell_90_db_up_are_those_of_direct_sums(stride):
+    """What running sums keep of a loud cell that has passed must change no decision behind it."""
+    rng = np.random.default_rng(stride)
+    power = rng.exponential(size=(60, 90))
+    power[20, 30] = 1e9
+    usable = rng.random(power.shape) > 0.05
+    region = Training(guard=(1, 2), reach=(4, 5))
+    mean, number = training_means(power, usable, (stride, stride), region)
+    inside = np.zeros((8 * stride + 1, 10 * stride + 1))
+    inside[::stride, ::stride] = 1.0
+    inside[3 * stride : 5 * stride + 1, 3 * stride : 7 * stride + 1] = 0.0
+    cells = ndimage.convolve(usable.astype(float), inside, mode="constant")
+    total = ndimage.convolve(np.where(usable, power, 0.0), inside, mode="constant")
+    assert np.array_equal(number, np.rint(cells))
+    assert np.allclose(mean, total / cells, rtol=1e-6)
+    for factor in (3.0, 6.0, 12.0):
+        assert np.array_equal(power > factor * mean, power > factor * total / cells)
