@@ -8,23 +8,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 from scipy.sparse.linalg import eigsh
 
 from dsp.channel import ComplexArray, FloatArray
+from dsp.matrix_pencil import dominant_vectors
 from dsp.synchronization.base import Need, Observation, Offset, require
 from dsp.synchronization.matched_product import Residual, TwoWayLink, two_way_link, two_way_offset
+from dsp.synchronization.product_grid import greatest_cell
 from dsp.synchronization.reciprocity_check import judged
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
-__all__ = ["ReciprocityMLE", "ReciprocityPencil", "likelihood_residual", "pencil_residual"]
+__all__ = ["ReciprocityMLE", "ReciprocityPencil", "greatest_likelihood", "likelihood_residual", "pencil_residual"]
 
-_PADDING = 4  # by two, 4 to 8 % of the trials end in a wrong cell at every SNR
-_TIE = 0.85  # of the greatest power: what the padded grid may lose between its points
 _FRINGE_PADDING = 32  # short frames far apart make fringes nearly alike: the grid must not decide between them
+_MOST_TERMS = 20  # of a series that takes the place of exponentials: up to 3 rad
+_NEARBY_RAD = 0.6  # phase at the band's edge within which Newton's method moves from a quarter of a cell
 _COUPLING_SMALL_RAD = 1e-2
 _COUPLING_FLOOR_RAD = 1e-5  # phase below which the product of frequency and time is left out of the rotation
 _NEWTON_STEPS = 30
+_LONG_RUN = 256  # samples from which on the Hankel matrix is not formed
+_POLE_SETTLED = 1e-16  # of the vector's square that a round of iteration may still move
 _PENCIL_ROUNDS = 3
 _PENCIL_INFLATION = 1.06  # of one pole and a pencil of a third on an even envelope, as that of the symbols is
 
@@ -35,7 +38,7 @@ _NEEDS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 class ReciprocityMLE:
     """Two-way offset by maximum likelihood for an unknown channel common to both directions.
 
-    Maximises |Σ w·P·exp(+j4πf·u)·exp(-j4πt·v(1 + f/fc))| over the matched product P: coarsely on a four times
+    Maximises |Σ w·P·exp(+j4πf·u)·exp(-j4πt·v(1 + f/fc))| over the matched product P: coarsely about the peaks of a
     padded delay-Doppler grid, then by Newton's method in both offsets. Exact for any number of paths, because
     the scene's phases cancel in P.
 
@@ -91,9 +94,13 @@ class ReciprocityPencil:
 def likelihood_residual(link: TwoWayLink) -> Residual:
     """Residual offsets of greatest likelihood, with the deviation the bound gives for the channel seen."""
     product = link.product
-    to_s, cfo_hz = _coarse(product, link)
-    to_s, cfo_hz = _newton(product, link, to_s, cfo_hz)
+    to_s, cfo_hz = greatest_likelihood(product, link)
     return _with_deviation(product, link, to_s, cfo_hz, inflation=1.0)
+
+
+def greatest_likelihood(product: ComplexArray, link: TwoWayLink) -> tuple[float, float]:
+    """Residual time and frequency offset at which the weighted product's coherent sum is greatest."""
+    return _newton(product, link, *_coarse(product, link))
 
 
 def pencil_residual(link: TwoWayLink) -> Residual:
@@ -106,7 +113,7 @@ def pencil_residual(link: TwoWayLink) -> Residual:
     for _ in range(_PENCIL_ROUNDS):
         over_symbols = _rotated(product, link, to_s, cfo_hz).sum(axis=0)
         to_s -= _pole_angle([_filled(over_symbols, steps)]) / (4.0 * pi * spacing_hz)
-        over_subcarriers = _rotated(product, link, to_s, cfo_hz).sum(axis=1)
+        over_subcarriers = _symbol_sums(product, link, to_s, cfo_hz)
         cfo_hz += _symbol_pole(over_subcarriers, link.symbol_s, blocks)
     residual = _with_deviation(product, link, to_s, cfo_hz, inflation=_PENCIL_INFLATION)
     envelope = np.abs(_rotated(product, link, to_s, cfo_hz).sum(axis=0))
@@ -131,29 +138,17 @@ def _rotated(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float
 
 
 def _coarse(product: ComplexArray, link: TwoWayLink) -> tuple[float, float]:
-    """Cell of the padded grid with the greatest power, frames added incoherently, then frames joined coherently."""
-    steps = grid_steps(link.subcarrier_hz)
+    """Place of the greatest power, frames added incoherently, then frames joined coherently."""
     spacing_hz = float(np.min(np.diff(link.subcarrier_hz)))
-    columns = fft.next_fast_len(_PADDING * int(steps[-1] + 1))
     blocks = frame_blocks(link.frame_of_symbol)
     symbol_steps = [grid_steps(link.symbol_s[block]) for block in blocks]
-    rows = fft.next_fast_len(_PADDING * int(max(step[-1] for step in symbol_steps) + 1))
     single = min(len(block) for block in blocks) < 2
     spacing_s = 1.0 if single else float(min(np.min(np.diff(link.symbol_s[block])) for block in blocks))
-    power: FloatArray = np.zeros((rows, columns), dtype=np.float32)
-    for block, symbol_step in zip(blocks, symbol_steps, strict=True):
-        padded = np.zeros((int(symbol_step[-1]) + 1, columns), dtype=np.complex64)
-        padded[np.ix_(symbol_step, steps)] = product[block]
-        spectrum = fft.fft(fft.ifft(padded, axis=1, overwrite_x=True), n=rows, axis=0)
-        power += spectrum.real**2 + spectrum.imag**2
-    # Staggered pilots repeat the peak at offsets far from the references: of equal peaks the nearest is meant.
-    row, column = np.nonzero(power >= _TIE * power.max())
-    row, column = row - rows * (row >= (rows + 1) // 2), column - columns * (column >= (columns + 1) // 2)
-    nearest = int(np.argmin((row / rows) ** 2 + (column / columns) ** 2))
-    to_s = float(column[nearest]) / (2.0 * columns * spacing_hz)
-    cfo_hz = float(row[nearest]) / (2.0 * rows * spacing_s)
+    parts = [product] if len(blocks) == 1 else [product[block] for block in blocks]
+    place, cell = greatest_cell(parts, symbol_steps, grid_steps(link.subcarrier_hz))
+    to_s, cfo_hz = place[1] / (2.0 * spacing_hz), place[0] / (2.0 * spacing_s)
     if len(blocks) > 1:
-        cell_s, cell_hz = 0.5 / (columns * spacing_hz), 0.5 / (rows * spacing_s)
+        cell_s, cell_hz = cell[1] / (2.0 * spacing_hz), cell[0] / (2.0 * spacing_s)
         to_s, cfo_hz = _frames_joined(product, link, to_s, cfo_hz, cell_s, cell_hz)
     return to_s, cfo_hz
 
@@ -169,21 +164,75 @@ def _frames_joined(
     turns = np.exp(-4j * pi * np.outer(trial_hz, link.symbol_s))
     best = (-1.0, to_s, cfo_hz)
     for shift in (-1.0, 0.0, 1.0):
-        sums = np.abs(turns @ _rotated(product, link, to_s + shift * cell_s, cfo_hz).sum(axis=1))
+        sums = np.abs(turns @ _symbol_sums(product, link, to_s + shift * cell_s, cfo_hz))
         peak = int(np.argmax(sums))
         best = max(best, (float(sums[peak]), to_s + shift * cell_s, cfo_hz + float(trial_hz[peak])))
     return best[1], best[2]
 
 
-def _moments(rotated: ComplexArray, link: TwoWayLink) -> tuple[complex, ComplexArray, ComplexArray]:
-    """Sum of the rotated product, and its first and second moments in the two derivatives of the phase."""
-    f, t = link.subcarrier_hz, link.symbol_s
-    stretch = 1.0 + f / link.carrier_hz
-    powers = np.stack([np.ones_like(t), t, t * t]) @ rotated
-    first = np.array([4.0 * pi * (powers[0] @ f), -4.0 * pi * (powers[1] @ stretch)])
-    cross = -16.0 * pi**2 * (powers[1] @ (f * stretch))
-    second = np.array([[16.0 * pi**2 * (powers[0] @ f**2), cross], [cross, 16.0 * pi**2 * (powers[2] @ stretch**2)]])
-    return complex(powers[0].sum()), first, second
+class _Expansion:
+    """Sums Σ_k R·f^i of every symbol, R what `_rotated` makes of the product, near one time offset: without making R.
+
+    The phase that a time offset a little off, and the product of frequency offset, frequency and time, add to a
+    symbol's elements is linear in frequency. Its exponential expands into powers of f, to 1e-9: all of them come from
+    one product of matrices, and every point nearby from their sums alone. Where the phase is not small, R is made.
+    """
+
+    def __init__(self, product: NDArray[Any], link: TwoWayLink, to_s: float, cfo_hz: float, *, orders: int) -> None:
+        f = link.subcarrier_hz
+        self._product, self._link, self._about_s, self._orders = product, link, to_s, orders
+        self._reach = max(float(np.abs(f).max()), 1e-300)
+        turn = float(np.abs(self._turn(to_s, cfo_hz)).max())
+        terms = _terms(turn + _NEARBY_RAD) if orders > 1 else _terms(turn)
+        self._terms = _MOST_TERMS if terms is None else terms
+        powers = (f / self._reach)[:, None] ** np.arange(orders + self._terms)
+        self._sums = product @ (np.exp(4j * pi * to_s * f)[:, None] * powers)
+
+    def _turn(self, to_s: float, cfo_hz: float) -> FloatArray:
+        """Phase at the band's edge by which a symbol departs from what was summed, shape (symbol, 1)."""
+        slope = 4.0 * pi * (to_s - self._about_s - cfo_hz / self._link.carrier_hz * self._link.symbol_s)
+        return np.asarray(self._reach * slope[:, None])
+
+    def at(self, to_s: float, cfo_hz: float) -> ComplexArray:
+        """Sums at two offsets, shape (symbol, order)."""
+        f, t, orders = self._link.subcarrier_hz, self._link.symbol_s, self._orders
+        turn = self._turn(to_s, cfo_hz)
+        terms = _terms(float(np.abs(turn).max()))
+        if terms is None or terms > self._terms:
+            return np.asarray(_rotated(self._product, self._link, to_s, cfo_hz) @ f[:, None] ** np.arange(orders))
+        found, factor = self._sums[:, :orders], np.ones(turn.shape, np.complex128)
+        for term in range(1, terms + 1):
+            factor = factor * (1j * turn / term)
+            found = found + factor * self._sums[:, term : term + orders]
+        return np.asarray(np.exp(-4j * pi * cfo_hz * t)[:, None] * found * self._reach ** np.arange(orders))
+
+
+def _symbol_sums(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> ComplexArray:
+    """Sum over subcarriers of the product with the given offsets taken off."""
+    return _Expansion(product, link, to_s, cfo_hz, orders=1).at(to_s, cfo_hz)[:, 0]
+
+
+def _terms(largest_rad: float) -> int | None:
+    """Terms of the exponential series after which less than 1e-9 is missing; None if they are more than pay."""
+    missing = largest_rad
+    for terms in range(_MOST_TERMS + 1):
+        if missing < 1e-9:
+            return terms
+        missing *= largest_rad / (terms + 2)
+    return None
+
+
+def _moments(sums: ComplexArray, link: TwoWayLink) -> tuple[complex, ComplexArray, ComplexArray]:
+    """Sum of the rotated product, and its first and second moments in the two derivatives of the phase.
+
+    ``sums`` are an `_Expansion`'s of three orders.
+    """
+    t, fc = link.symbol_s, link.carrier_hz
+    s = np.stack([np.ones_like(t), t, t * t]) @ sums
+    first = np.array([4.0 * pi * s[0, 1], -4.0 * pi * (s[1, 0] + s[1, 1] / fc)])
+    cross = -16.0 * pi**2 * (s[1, 1] + s[1, 2] / fc)
+    twice = s[2, 0] + 2.0 * s[2, 1] / fc + s[2, 2] / fc**2
+    return complex(s[0, 0]), first, np.array([[16.0 * pi**2 * s[0, 2], cross], [cross, 16.0 * pi**2 * twice]])
 
 
 def _newton(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> tuple[float, float]:
@@ -191,7 +240,8 @@ def _newton(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float)
     point = np.array([to_s, cfo_hz])
     if float(np.ptp(link.symbol_s)) == 0.0:
         point[1] = 0.0
-    total, first, second = _moments(_rotated(product, link, *point), link)
+    near = _Expansion(product, link, to_s, float(point[1]), orders=3)
+    total, first, second = _moments(near.at(to_s, float(point[1])), link)
     for _ in range(_NEWTON_STEPS):
         information, gradient = _curvature(total, first, second)
         scale = np.sqrt(np.maximum(np.diag(np.abs(information)), 1e-300))
@@ -199,7 +249,8 @@ def _newton(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float)
         eigenvalues, eigenvectors = np.linalg.eigh(scaled)
         step = eigenvectors @ ((eigenvectors.T @ (gradient / scale)) / np.maximum(np.abs(eigenvalues), 1e-9)) / scale
         for _ in range(30):
-            trial = _moments(_rotated(product, link, *(point + step)), link)
+            there = point + step
+            trial = _moments(near.at(float(there[0]), float(there[1])), link)
             if abs(trial[0]) >= abs(total):
                 break
             step = 0.5 * step
@@ -224,10 +275,11 @@ def _with_deviation(
     product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float, *, inflation: float
 ) -> Residual:
     """Residual with the deviation that noise gives it: J⁻¹VJ⁻¹, V the score's variance with noise times noise."""
-    rotated = _rotated(product, link, to_s, cfo_hz)
-    total, first, second = _moments(rotated, link)
+    total, first, second = _moments(_Expansion(product, link, to_s, cfo_hz, orders=3).at(to_s, cfo_hz), link)
     information, _ = _curvature(total, first, second)
-    noise_total, noise_first, noise_second = _moments(_noise_power(link).astype(np.complex128), link)
+    noise_total, noise_first, noise_second = _moments(
+        _Expansion(_noise_power(link), link, 0.0, 0.0, orders=3).at(0.0, 0.0), link
+    )
     noise_mean = noise_first.real / max(abs(noise_total), 1e-300)
     mean = (first * np.conj(total) / abs(total)).real / abs(total)
     shift = mean - noise_mean
@@ -268,6 +320,9 @@ def _filled(samples: ComplexArray, steps: NDArray[np.intp]) -> ComplexArray:
 def _pole_angle(runs: list[ComplexArray]) -> float:
     """Angle per step of the one pole common to all uniform runs of samples."""
     columns = max(2, min(len(run) for run in runs) // 3 + 1)
+    if len(runs) == 1 and len(runs[0]) >= _LONG_RUN:
+        vector = np.conj(dominant_vectors(runs[0].astype(np.complex128), columns, count=1, settled=_POLE_SETTLED)[:, 0])
+        return float(np.angle(np.vdot(vector[:-1], vector[1:])))
     hankel = np.concatenate([np.lib.stride_tricks.sliding_window_view(run, columns) for run in runs])
     vector = np.conj(_dominant(hankel.conj().T @ hankel)[1])
     return float(np.angle(np.vdot(vector[:-1], vector[1:])))

@@ -40,6 +40,7 @@ def _rows_of(module: str) -> Callable[[int, Progress], list[BenchRow]]:
 GROUPS: dict[str, Callable[[int, Progress], list[BenchRow]]] = {
     "frame": _staged("speed_frame"),
     "sensing": _staged("speed_sensing"),
+    "offsets": _staged("speed_offsets"),
 }
 """By name: how many rounds, and whom to tell what is going on, to rows."""
 
