@@ -12,7 +12,17 @@ import jinja2
 
 from testbed.errors import UserError
 from testbed.report import tables
-from testbed.report.figures import Drawing, LeftOut, constellation, delay_doppler, floor_plan, methods, offsets, timing
+from testbed.report.figures import (
+    Drawing,
+    LeftOut,
+    clocks,
+    constellation,
+    delay_doppler,
+    floor_plan,
+    methods,
+    offsets,
+    timing,
+)
 from testbed.report.plan_table import plan_table
 from testbed.report.run_data import RunData, read_run
 from testbed.report.style import figure_style, save
@@ -60,6 +70,7 @@ def _pictures(run: RunData, summary: RunSummary) -> Iterator[tuple[str, Callable
     yield "offsets", lambda: methods.draw(summary)
     for link in run.links:
         yield "offsets", lambda link=link: offsets.draw(run, link, preferred)  # type: ignore[misc]
+    yield "clocks", lambda: clocks.draw(run)
     yield "targets", lambda: floor_plan.draw(run, summary.sensing_method)
     for link in run.links:
         yield "targets", lambda link=link: delay_doppler.draw(run, link, summary.sensing_method)  # type: ignore[misc]

@@ -207,10 +207,13 @@ def clocks(run: RunData) -> Table:
     last = max(int(row["round"]) for row in rows)
     rows = [row for row in rows if int(row["round"]) == last]
     body = tuple(
-        (row["node"], _offset(row["offset_s"]), _drift(row.get("drift")), quantity(_deviation(row), "s"))
-        for row in rows
+        (_told(row), _offset(row["offset_s"]), _drift(row.get("drift")), quantity(_deviation(row), "s")) for row in rows
     )
     return Table(head, body, note=f"Round {last}, against the clock of {rows[0]['reference']}.")
+
+
+def _told(row: Row) -> str:
+    return f"{row['node']} (predicted)" if row.get("source") == "predicted" else str(row["node"])
 
 
 def _offset(seconds: float) -> str:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from testbed.commands.compare import command as compare_command
 from testbed.errors import UserError
-from testbed.report.figures import Drawing, LeftOut, delay_doppler, floor_plan, offsets
+from testbed.report.figures import Drawing, LeftOut, clocks, delay_doppler, floor_plan, offsets
 from testbed.report.figures.floor_plan import confidence_ellipse
 from testbed.report.run_data import read_run
 from testbed.report.style import figure_style, method_style, metres, quantity, small_share
@@ -146,3 +146,40 @@ def test_lengths_and_rates_in_words() -> None:
     assert metres(0.6666).replace("\N{NARROW NO-BREAK SPACE}", " ") == "0.67 m"
     assert metres(0.0021).replace("\N{NARROW NO-BREAK SPACE}", " ") == "2.1 mm"
     assert small_share(5.23e-7).replace("\N{NARROW NO-BREAK SPACE}", " ") == "5.2 × 10⁻⁷"
+
+
+def test_clocks_are_drawn_against_their_prediction_and_bridged_rounds_hollow(synthetic: Any, run_folder: Path) -> None:
+    def track(results: dict[str, Any]) -> None:
+        for row in results["nodes"]:
+            if row["node"] == row["reference"]:
+                row["source"] = "reference"
+                continue
+            row["source"] = "predicted" if row["round"] == 5 else "closed"
+            if row["round"] not in (0, 5):
+                row["predicted_offset_s"] = row["offset_s"] - 3e-12 * row["round"]
+                row["predicted_covariance"] = [[1e-22, 0.0], [0.0, 1e-22]]
+        results["closures"] = [
+            {
+                "round": r, "receiver": a, "transmitter": b, "method": "reciprocity-mle", "to_std_s": 5e-12,
+                "residual_s": 4e-12, "residual_std_s": 3e-12, "left_out": r == 2 and b == "x",
+            }
+            for r in range(3)
+            for a, b in (("a", "b"), ("a", "x"))
+        ]  # fmt: skip
+
+    with figure_style():
+        plain = clocks.draw(read_run(run_folder))
+        drawing = clocks.draw(read_run(synthetic.edit(run_folder, track)))
+    assert isinstance(plain, LeftOut)
+    assert "second round on" in plain.reason
+    assert isinstance(drawing, Drawing)
+    node, pairs = drawing.figure.axes
+    measured = next(line for line in node.lines if line.get_marker() == "o" and len(line.get_xdata()) > 2)
+    assert list(measured.get_xdata()) == [1, 2, 3, 4, 6, 7]
+    assert measured.get_ydata() == pytest.approx([3.0, 6.0, 9.0, 12.0, 18.0, 21.0], abs=0.01)
+    hollow = [list(line.get_xdata()) for line in node.lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [[5]]
+    assert "in ps" in node.get_title(loc="left")
+    assert "in ps" in pairs.get_title(loc="left")
+    assert "hollow: left out" in [text.get_text() for text in drawing.figure.legends[0].texts]
+    assert "carry the prediction" in drawing.caption
