@@ -231,3 +231,15 @@ def test_by_eight_the_band_is_kept_and_the_rest_is_not() -> None:
     up = interpolated(np.stack([ring.real, ring.imag], axis=1).astype(np.int16), cyclic=True) @ [1, 1j]
     assert len(up) == 800
     assert np.max(np.abs(up - 1e4 * np.exp(2j * np.pi * np.arange(800) * 7 / 800))) < 30
+
+
+def test_what_was_sent_and_set_long_ago_is_forgotten() -> None:
+    wall = Wall()
+    made = engine(wall)
+    made.open_transmitter()
+    for index in range(500):
+        wall.ticks = 1000 * index
+        made.push(np.ones((1000, 2), np.int16), cyclic=False, blocks=4)
+        made.change_settings(receive_gain_db=(float(index % 50),))
+    assert len(made.emissions) < 80
+    assert len(made.timeline) < 80
