@@ -73,6 +73,9 @@ def picture_5(path: Path, seed: int) -> None:
         for axes in figure.axes[:8]:
             if axes.get_xlabel():
                 axes.set_ylabel("Doppler and CFO (Hz)")
+        figure.suptitle(
+            "Survey Fig. 5: fingerprint spectrum at two times", fontsize=10.5, fontweight="bold", x=0.01, ha="left"
+        )
         save(figure, path)
 
 

@@ -81,6 +81,13 @@ def picture_7(path: Path, seed: int) -> None:
             axes.plot(number, values.sum(axis=1) * sum_scale, "D", color=GREEN, markersize=4.5)
             label_above(axes, sum_name)
             axes.set_xlabel("Frame")
+        figure.suptitle(
+            "Survey Fig. 7: offsets that two nodes see of each other",
+            fontsize=10.5,
+            fontweight="bold",
+            x=0.01,
+            ha="left",
+        )
         save(figure, path)
 
 
