@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -42,6 +42,18 @@ _Sent = tuple[list[Emission], list[tuple[int, Settings]]]
 """What a Pluto sends, and what is set from which tick on."""
 
 
+@dataclass
+class _Meeting:
+    """Plutos that begin to record together in virtual time."""
+
+    number: int = 0
+    concluded: bool = False
+    time: Fraction = BEGIN_S
+    unsettled: int = 0
+    """Those who have yet to say what they send."""
+    sent: dict[str, _Sent] = field(default_factory=dict)
+
+
 class Air:
     """Scene of ``spec``, in which Plutos stand at its nodes.
 
@@ -57,7 +69,7 @@ class Air:
     """
 
     def __init__(self, spec: WorldSpec, *, wait_s: float = 0.25, start_spread_s: float = 0.0) -> None:
-        self._spec = spec
+        self.spec = spec
         self._wait_s = wait_s
         self._spread = Fraction(start_spread_s)
         self._clocks = World(spec).clocks
@@ -66,12 +78,7 @@ class Air:
         self.lock = threading.Condition(threading.RLock())
         self.time = BEGIN_S
         """Virtual time: what is before has been recorded by somebody."""
-        self._meetings = 0
-        self._unsettled = 0
-        """Those of the last meeting who have yet to say what they send."""
-        self._sent: dict[str, _Sent] = {}
-        self._agreed = BEGIN_S
-        """Virtual time at which the last meeting ended."""
+        self._meeting = _Meeting()
 
     def antenna(self, node: str) -> Antenna:
         """Medium of the Pluto at a node; one for each.
@@ -81,7 +88,7 @@ class Air:
         ValueError
             If there is no such node, or it has its Pluto already.
         """
-        nodes = {spec.name: spec for spec in self._spec.nodes}
+        nodes = {spec.name: spec for spec in self.spec.nodes}
         if node not in nodes:
             raise ValueError(f"there is no node '{node}': {', '.join(nodes)}")
         if node in self._antennas:
@@ -96,11 +103,11 @@ class Air:
 
     def world(self, changed: dict[str, NodeSpec]) -> World:
         """World in which some nodes are other than specified; the clocks are the same in all."""
-        nodes = tuple(changed.get(node.name, node) for node in self._spec.nodes)
+        nodes = tuple(changed.get(node.name, node) for node in self.spec.nodes)
         if nodes not in self._worlds:
             while len(self._worlds) >= _WORLDS:
                 del self._worlds[next(iter(self._worlds))]
-            made = World(replace(self._spec, nodes=nodes))
+            made = World(replace(self.spec, nodes=nodes))
             made.clocks = self._clocks
             self._worlds[nodes] = made
         return self._worlds[nodes]
@@ -112,10 +119,10 @@ class Air:
         finds the same time as who comes last.
         """
         with self.lock:
-            meeting = self._meetings
+            meeting = own.meeting = self._meeting
             own.wanted, own.stalled = duration_s, False
             deadline = time.monotonic() + self._wait_s
-            while self._meetings == meeting:
+            while not meeting.concluded:
                 missing = [other for other in self._antennas.values() if other.awaited]
                 left = deadline - time.monotonic()
                 if not missing or left <= 0:
@@ -125,38 +132,38 @@ class Air:
                     break
                 self.lock.notify_all()
                 self.lock.wait(left)
-            share = generator(self._spec.seed, own.name, "start", meeting).uniform(0.0, 2.0)
-            return self._agreed + self._spread * Fraction(share)
+            share = generator(self.spec.seed, own.name, "start", meeting.number).uniform(0.0, 2.0)
+            return meeting.time + self._spread * Fraction(share)
 
     def _conclude(self) -> None:
+        meeting = self._meeting
         durations = [other.wanted for other in self._antennas.values() if other.wanted is not None]
-        self._agreed = self.time
+        meeting.time, meeting.unsettled, meeting.concluded = self.time, len(durations), True
         if len(durations) > 1:
             self.time += 2 * self._spread + max(durations) * (1 + _SLOWEST)
-        self._unsettled = len(durations)
         for other in self._antennas.values():
             other.wanted = None
-        self._meetings += 1
+        self._meeting = _Meeting(meeting.number + 1)
         self.lock.notify_all()
 
-    def settle(self) -> dict[str, _Sent]:
+    def settle(self, own: Antenna) -> dict[str, _Sent]:
         """What each Pluto sends, once all who met have said what they send in what they record now.
 
         Copied before any of them can go on: what one does next is not to be heard in what another has yet to render.
         """
         with self.lock:
-            meeting = self._meetings
-            self._unsettled -= 1
-            if self._unsettled == 0:
-                self._sent = {
+            meeting = own.meeting
+            meeting.unsettled -= 1
+            if meeting.unsettled == 0:
+                meeting.sent = {
                     name: (other.engine.emissions, other.engine.timeline)
                     for name, other in self._antennas.items()
                     if other.engine is not None
                 }
                 self.lock.notify_all()
-            while self._unsettled > 0 and self._meetings == meeting:
+            while meeting.unsettled > 0:
                 self.lock.wait()
-            return self._sent
+            return meeting.sent
 
 
 class Antenna(Medium):
@@ -174,6 +181,8 @@ class Antenna(Medium):
         self.stalled = False
         """Did not ask in time for an earlier meeting."""
         self.name = node.name
+        self.meeting = _Meeting()
+        """The one that it was at last."""
         self._air = air
         self._node = node
         self._clients = 0
@@ -237,7 +246,7 @@ class Antenna(Medium):
 
     def settle(self) -> None:
         """See `Medium.settle`."""
-        self._sent = self._air.settle()
+        self._sent = self._air.settle(self)
 
     def join(self, *, leave: bool = False) -> None:
         """See `Medium.join`."""
@@ -250,7 +259,7 @@ class Antenna(Medium):
         """See `Medium.lost`."""
         if not self._lost:
             return 0
-        draw = generator(self._air._spec.seed, self._node.name, "lost buffers", block).uniform()
+        draw = generator(self._air.spec.seed, self._node.name, "lost buffers", block).uniform()
         return self._node.front_end.buffer_samples if draw < self._lost else 0
 
     # -- samples ----------------------------------------------------------------------------------------------
