@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from testbed.report.figures import Drawing, LeftOut
-from testbed.report.run_data import Row, RunData
+from testbed.report.run_data import Row, RunData, epoch_seconds
 from testbed.report.style import (
     BLACK,
     INK,
@@ -92,7 +92,23 @@ def _markers(
             bar.set_alpha(0.45)
 
 
-def _offset_panel(axes: Axes, table: dict[str, list[Row]], which: Quantity, reference: str, *, truth: bool) -> None:
+def _at_epochs_of(reference: list[Row], rows: list[Row], carrier_hz: float) -> FloatArray:
+    """Time offsets of ``rows`` carried by their own frequency offset to the epochs of ``reference`` in the same rounds.
+
+    A method of one direction gives it at the middle of a slot, a two-way one midway between two slots.
+    """
+    epochs = {int(row["round"]): row.get("epoch") for row in reference}
+    values = _column(rows, "to_s")
+    for index, row in enumerate(rows):
+        here, there = row.get("epoch"), epochs.get(int(row["round"]))
+        if here and there and here["clock"] == there["clock"] and row.get("cfo_hz") is not None:
+            values[index] -= row["cfo_hz"] / carrier_hz * epoch_seconds(there, here)
+    return values
+
+
+def _offset_panel(
+    axes: Axes, table: dict[str, list[Row]], which: Quantity, reference: str, *, truth: bool, carrier_hz: float
+) -> None:
     """What was estimated, as it moved over the rounds: drift in view, whole seconds taken off."""
     key, error_key, _ = KEYS[which]
     name, base = _NAMES[which]
@@ -104,7 +120,8 @@ def _offset_panel(axes: Axes, table: dict[str, list[Row]], which: Quantity, refe
     unit = unit_for([*(values[np.isfinite(values)] - origin), margin], base)
     many = len(rows) > 60
     for index, (method, method_rows) in reversed(list(enumerate(table.items()))):
-        y = (_column(method_rows, key) - origin) * unit.scale
+        given = _at_epochs_of(rows, method_rows, carrier_hz) if which == "to" else _column(method_rows, key)
+        y = (given - origin) * unit.scale
         _markers(axes, method_rows, y, None, method, 0.0, 3.2 if many else 5.0 + min(1.6, 9.0 / len(table)) * index)
     own = (values[np.isfinite(values)] - origin) * unit.scale
     room = max(0.2 * float(np.ptp(own)), margin * unit.scale)
@@ -227,7 +244,8 @@ def draw(run: RunData, link: str, preferred: str | None) -> Drawing | LeftOut:
         found = _reference(table, which, preferred)
         reference = found or next(iter(table))
         band = found if found and column == 0 else band
-        _offset_panel(grid[0][column], table, which, reference, truth=run.has_truth)
+        carrier_hz = float(run.scenario.get("waveform", {}).get("carrier_hz") or math.inf)
+        _offset_panel(grid[0][column], table, which, reference, truth=run.has_truth, carrier_hz=carrier_hz)
         broken |= _error_panel(grid[1][column], table, which, reference, truth=run.has_truth)
         round_ticks(grid[1][column], [int(r["round"]) for rows in table.values() for r in rows])
     shown = list(dict.fromkeys(m for _, table in columns for m in table))
@@ -242,7 +260,7 @@ def _caption(run: RunData, broken: bool, band: str | None) -> str:
         "Above: the offset of the receiver's clock against the transmitter's as it moves from round to round; the "
         "markers of all methods should lie "
         + ("on the true line" if run.has_truth else "within one another")
-        + "; coarse ones may lie beyond the frame.",
+        + "; coarse ones may lie beyond the frame. Epochs differ by method: all are carried to one by their own CFO.",
         "Below: the same less "
         + ("the truth" if run.has_truth else "a straight line fitted to each method's valid estimates")
         + ".",
