@@ -170,6 +170,8 @@ class _Peer:
     ready: bool = False
     """Its radio is configured."""
     lost: bool = False
+    device: str = ""
+    """Kind and serial number of its radio."""
     wanted: bool = False
     """It is to deliver the present round."""
     assembly: Assembly | None = None
@@ -372,6 +374,7 @@ class _Run:
                         self._lose(peer, "its agent began anew")
                     peer.configured = peer.ready = False
                 case Ready() if message.number == peer.number and self._admitting:
+                    self._refuse_twins(peer, message.device)
                     peer.ready = True
                     self._found(peer)
                 case Ready():
@@ -395,6 +398,14 @@ class _Run:
         except ProtocolError as error:
             self._switchboard.send(peer.name, Stop(f"not of this protocol: {error}"))
             self._lose(peer, f"sent what is not of this protocol: {error}")
+
+    def _refuse_twins(self, peer: _Peer, device: str) -> None:
+        peer.device = device
+        for other in self._peers.values():
+            if device and other is not peer and other.ready and other.device == device:
+                raise _EndedError(
+                    f"nodes {other.name} and {peer.name} are one device, {device}: give each its own, by serial number"
+                )
 
     def _complete(self, peer: _Peer) -> None:
         if peer.assembly is None or not peer.assembly.complete:

@@ -141,7 +141,9 @@ class Agent:
         if self._configuration is None or number != self._configuration.number:
             return  # last words of a radio that was let go
         if isinstance(answer, Applied):
-            self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz))
+            serial = str(answer.details.get("serial", ""))
+            device = f"{answer.details.get('radio', '')} {serial}" if serial else ""
+            self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz), device)
             self._send(self._ready)
         elif isinstance(answer, Failed):
             self._send(answer)

@@ -83,6 +83,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     """Of the `Configure` that asked for it."""
     carrier_hz: Rational
     rate_hz: Rational
+    device: Text = ""
+    """Kind and serial number, where it has one: no two nodes may have the same."""
 
 
 class StretchRow(_Message, frozen=True):

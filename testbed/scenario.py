@@ -32,6 +32,7 @@ __all__ = [
     "Scenario",
     "Scene",
     "Sensing",
+    "Transmission",
     "Usrp",
     "Waveform",
     "dumps",
@@ -133,6 +134,14 @@ class Round(_Table, frozen=True, kw_only=True):
     """"mesh": clocks are closed over all pairs that hear each other; "star": over those with the first node alone."""
     period_s: Seconds = 0.0
     """From one round's begin to the next one's, in seconds; 0: as soon as the recording allows."""
+
+
+class Transmission(_Table, frozen=True, kw_only=True):
+    """Where it is permitted to transmit."""
+
+    bands_hz: tuple[Annotated[tuple[float, ...], Meta(min_length=2, max_length=2)], ...] = ()
+    """Bands, each with its lowest and highest frequency in hertz; what occupies more is refused. Real radios transmit
+    only where some are given."""
 
 
 class Sensing(_Table, frozen=True, kw_only=True):
@@ -260,7 +269,7 @@ class Pluto(_Table, frozen=True, kw_only=True):
     """Whether quadrature and DC offset tracking go on during the run; they follow the signal that is to be measured."""
     kernel_buffers: Annotated[int, Meta(ge=1, le=64)] = 2
     """Buffers of a round's length that the device sets aside; with one alone, lost samples are not noticed."""
-    receive_lag_s: Annotated[float, Meta(ge=0, le=1)] = 3e-3
+    receive_lag_s: Annotated[float, Meta(ge=0, le=1)] = 1e-3
     """About how much later than its transmitter its receiver starts, in seconds: transmissions are held back by so
     much. They begin up to twice as much late; not if simulated, nor with the TDD engine."""
     alignment: Literal["preamble", "common-clock", "tdd"] = "preamble"
@@ -388,6 +397,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     experiment: Experiment
     waveform: Waveform
     round: Round = Round()
+    transmission: Transmission = Transmission()
     sensing: Sensing = Sensing()
     fingerprint: Fingerprint = Fingerprint()
     node: Annotated[tuple[Node, ...], Meta(min_length=2)]

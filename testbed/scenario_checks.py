@@ -12,6 +12,7 @@ from math import ceil, dist
 import msgspec
 
 from testbed import methods
+from testbed.radio_checks import rules
 from testbed.scenario import Node, Reflector, Scenario
 from testbed.scenario_words import number
 from testbed.schedule import dsp_waveform, latency_bound_s, run_s
@@ -41,7 +42,7 @@ def complaint(scenario: Scenario, *, methods_here: bool = True) -> str | None:
         _frame,
         _round,
         _nodes,
-        _radios,
+        rules,
         _clocks,
         _paths,
     ):
@@ -210,16 +211,6 @@ def _nodes(scenario: Scenario) -> Iterator[str]:
                 f"node.position_m of {other.name!r} is {list(other.position_m)}, where {one.name!r} stands: "
                 "give each node its own place"
             )
-
-
-def _radios(scenario: Scenario) -> Iterator[str]:
-    ether = [node for node in scenario.node if node.in_ether]
-    real = [node for node in scenario.node if not node.in_ether and node.radio != "recorded"]
-    if ether and real:
-        yield (
-            f'node.radio of {real[0].name!r} is "{real[0].radio}", a real one, but {ether[0].name!r} is simulated, and '
-            "neither hears the other: use real radios or simulated ones, or recordings of either"
-        )
 
 
 def _clocks(scenario: Scenario) -> Iterator[str]:

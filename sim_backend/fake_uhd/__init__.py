@@ -36,10 +36,12 @@ class Library:
         Device arguments that the experiment gives; see `Device` for those that name faults.
     open_air : callable
         Makes the surroundings when the device is opened.
+    serial : str
+        Serial number, unless the arguments give one.
     """
 
-    def __init__(self, arguments: str, open_air: Callable[[], Air]) -> None:
-        self._built_in = _parsed(arguments)
+    def __init__(self, arguments: str, open_air: Callable[[], Air], *, serial: str = DEFAULT_SERIAL) -> None:
+        self._built_in = {"serial": serial} | _parsed(arguments)
         self._open_air = open_air
         self.device: Device | None = None
         self.types = SimpleNamespace(**{name: getattr(_types, name) for name in _types.__all__})
@@ -59,7 +61,7 @@ class Library:
         facts = {
             "type": product.kind,
             "product": product.name,
-            "serial": self._built_in.get("serial", DEFAULT_SERIAL),
+            "serial": self._built_in["serial"],
             "name": self._built_in.get("name", ""),
         }
         wanted = _parsed(arguments)

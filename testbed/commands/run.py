@@ -60,6 +60,7 @@ _SPARE_BYTES = 50_000_000
     metavar="SECONDS",
     help="How long to wait for an agent to say that it is there.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
 def command(
     scenario: Path,
     out: Path | None,
@@ -69,6 +70,7 @@ def command(
     keys: Path | None,
     calibration: Path | None,
     arrival_s: float,
+    yes: bool,
 ) -> None:
     """Run the experiment in the file SCENARIO and write a folder with recordings, results and report."""
     import msgspec
@@ -77,6 +79,7 @@ def command(
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
     from testbed.methods import clashes
+    from testbed.permission import ask_to_transmit
     from testbed.pipeline import Pipeline
     from testbed.processing import write_products, write_scenario
     from testbed.progress import progress_bar
@@ -88,6 +91,7 @@ def command(
     pipeline = Pipeline(experiment, calibration=known)
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
+    ask_to_transmit(experiment, yes=yes)
     folder = out if out is not None else Path("runs") / f"{experiment.experiment.name}-{time.strftime('%Y%m%dT%H%M%S')}"
     check_room(folder, experiment)
     folder.mkdir(parents=True)

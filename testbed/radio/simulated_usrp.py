@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ class SimulatedUsrp(UsrpRadio):
             self._air = EtherAir(name, ether)
             return self._air
 
-        self._fake = Library(options.args, open_air)
+        serial = blake2b(name.encode(), digest_size=4).hexdigest().upper()
+        self._fake = Library(options.args, open_air, serial=serial)
         super().__init__(name, options, library=self._fake, wait=self._fake.sleep)
 
     def configure(self, settings: Settings) -> Applied:
