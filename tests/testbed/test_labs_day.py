@@ -1,0 +1,87 @@
+"""A lab's day: a Pluto, a USRP and a plain node, each agent with its own key, and in one run all that goes wrong.
+
+The Pluto is simulated down to its protocol and driven by unchanged pyadi-iio; the USRP's library is the fake. One loses
+samples, one is killed and started again in mid-run, one has the wrong clock. What is good is as good as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from testbed import processes
+from testbed.coordinator import FinishedRound, acquire
+from testbed.keys import write_keys
+from testbed.pipeline import Pipeline
+from testbed.scenario import dumps, load, loads
+
+pytest.importorskip("adi", reason="pyadi-iio or libiio is missing: pip install 'isac-testbed[pluto]', libiio0")
+
+SCENARIO = Path(__file__).parents[2] / "scenarios" / "a-labs-day.toml"
+KILLED_AFTER = 3
+
+
+def test_a_labs_day(tmp_path: Path) -> None:
+    scenario = load(SCENARIO)
+    # The agent of the Pluto is started by hand, so that it can be started again.
+    text = dumps(scenario).replace('agent = "local"', 'agent = "remote"', 1)
+    scenario = loads(text, source="a lab's day")
+    assert [node.agent for node in scenario.node] == ["remote", "local", "local"]
+    keys = tmp_path / "keys"
+    write_keys(keys, [node.name for node in scenario.node])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    agents = [processes.start_agent("pluto", address, keys / "pluto")]
+    pipeline = Pipeline(scenario)
+    finished: list[FinishedRound] = []
+
+    def keep(round_: FinishedRound) -> None:
+        finished.append(round_)
+
+    def process(round_: FinishedRound) -> None:
+        if round_.index == KILLED_AFTER:  # while the next one is being recorded
+            os.kill(agents[0].process.pid, signal.SIGKILL)
+            agents.append(processes.start_agent("pluto", address, keys / "pluto"))
+        pipeline.process(round_.index, round_.captures)
+        if round_.index == KILLED_AFTER + 1:
+            time.sleep(2.0)  # while the agent comes back
+
+    outcome = acquire(
+        scenario, keep, process, progress=lambda done, said: None, listen=address, keys=keys / "coordinator",
+        arrival_s=30.0,
+    )  # fmt: skip
+    processes.end(agents, grace_s=5)
+    results = pipeline.finish({}, outcome.events)
+
+    assert outcome.exit_code == 0, outcome
+    assert len(finished) == scenario.experiment.rounds
+    # Every fault is in the report.
+    codes = Counter((event.node, event.code) for event in results.events)
+    assert codes["usrp", "reference-unlocked"] == len(finished)
+    assert codes["pluto", "node-lost"] == codes["pluto", "node-recovered"] == 1
+    assert codes["plain", "samples-lost"] >= 1
+    assert {node for node, _ in codes} == {"usrp", "pluto", "plain"}
+    assert any(row.node == "plain" and row.samples for row in results.losses)
+    status = Counter(row.status for row in results.rounds)
+    assert set(status) == {"complete", "partial"}
+    assert status["complete"] >= 5
+
+    # Where both directions of a pair were heard whole, the offsets are what the bound promises.
+    for method in ("reciprocity-mle", "reciprocity-mp"):
+        rows = [row for row in results.links if row.method == method and row.receiver < row.transmitter]
+        good = [row for row in rows if row.valid]
+        assert len(good) >= 0.6 * len(rows)
+        errors = np.array([row.to_error_s for row in good], float)
+        bounds = np.array([row.to_std_s for row in good], float)
+        assert np.sqrt(np.mean(errors**2)) < 1.3 * np.sqrt(np.mean(bounds**2)), method
+        # Not one silently wrong: five deviations at most.
+        assert np.max(np.abs(errors / bounds)) < 5, method
+        pairs = {(row.receiver, row.transmitter) for row in good}
+        assert len(pairs) == 3
