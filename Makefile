@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-lowest lint lock clean
 
 demo: .venv/ready
 	@rm -rf $(DEMO)
@@ -12,6 +12,20 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto
+
+# Quick tests on the lowest versions, numpy 1.26 among them: those are what a USRP's agent runs on.
+LOWEST_TESTS := tests/testbed/test_usrp.py tests/testbed/test_radio_contract.py tests/testbed/test_sigmf.py \
+	tests/testbed/test_results.py tests/dsp/test_reciprocity.py \
+	tests/testbed/test_cli.py::test_run_makes_the_folder_that_was_promised
+
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest -q -n auto -p no:cacheprovider $(LOWEST_TESTS)
+
+.venv-lowest/ready: pyproject.toml requirements-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements-lowest.txt \
+		--editable '.[pluto]' allantools finufft hypothesis pytest pytest-xdist sigmf
+	@touch $@
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -37,4 +51,4 @@ LOCK := --constraint requirements.lock
 	@touch $@
 
 clean:
-	rm -rf .venv runs bench
+	rm -rf .venv .venv-lowest runs bench

@@ -41,15 +41,20 @@ class _OfThisPackage:
         return source_stamp()
 
 
-class _Provided(_OfThisPackage, caching.UserProvidedCacheLocator):
+def _of_numba(name: str) -> Any:
+    """Numba's own locator of that name, which begins with an underscore in its older releases."""
+    return getattr(caching, name, None) or getattr(caching, f"_{name}")
+
+
+class _Provided(_OfThisPackage, _of_numba("UserProvidedCacheLocator")):  # type: ignore[misc]
     """In the folder that NUMBA_CACHE_DIR names."""
 
 
-class _InTree(_OfThisPackage, caching.InTreeCacheLocator):
+class _InTree(_OfThisPackage, _of_numba("InTreeCacheLocator")):  # type: ignore[misc]
     """Beside the sources."""
 
 
-class _UserWide(_OfThisPackage, caching.UserWideCacheLocator):
+class _UserWide(_OfThisPackage, _of_numba("UserWideCacheLocator")):  # type: ignore[misc]
     """In the user's own cache folder."""
 
 
