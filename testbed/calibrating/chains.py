@@ -94,7 +94,8 @@ def exchanges(
     path_s : float, optional
         Delay of the cable between any two nodes; the geometry's line of sight if not given.
     wrap_s : float, optional
-        Sample period, where counters that share a clock begin a whole number of samples apart.
+        Sample period, where counters that share a clock may begin a whole number of samples apart: what they do is
+        taken off, and the constant lies within half a sample.
     """
     found = []
     for first, second in combinations([node.name for node in scenario.node], 2):

@@ -21,6 +21,8 @@ from testbed.schedule import dsp_waveform, period_samples
 __all__ = ["Level", "Receivers", "frame_samples_at", "image_db", "level", "linearity", "slot_samples_of"]
 
 _LOWEST_DB = -300.0
+_FEWEST_TURNS = 4.0
+"""Turns of the carrier within a frame, over which what has a phase averages out."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Receivers:
         self._cable = cable
         self._moments: dict[tuple[str, int], list[NDArray[np.float64]]] = {}
         self._ratios: dict[tuple[str, int], list[complex]] = {}
+        self._turning: dict[tuple[str, int], list[bool]] = {}
 
     def take(self, captures: Mapping[str, Capture], states: Mapping[tuple[str, str], ChannelState]) -> None:
         """Add one round."""
@@ -96,17 +99,32 @@ class Receivers:
                 continue
             receiver, other = (self._scenario.node[self._scenario.index(one)] for one in (name, sender))
             samples = slot_samples_of(self._scenario, captures[name], csi)
+            frame_s = dsp_waveform(self._scenario).frame_samples / self._scenario.waveform.sample_rate_hz
+            turning = abs(csi.cfo_reference_hz) * frame_s >= _FEWEST_TURNS
             for antenna, ratio in enumerate(_ratios(csi)):
                 expected = 0.0 if self._cable else _geometry_rad(receiver, other, antenna, float(csi.carrier_hz))
                 self._moments.setdefault((name, antenna), []).append(_moments(samples[antenna]))
                 self._ratios.setdefault((name, antenna), []).append(ratio * complex(np.exp(-1j * expected)))
+                self._turning.setdefault((name, antenna), []).append(turning)
 
     def of(self, node: str) -> tuple[AntennaResponse, ...]:
         """Every antenna of ``node``; none where it heard no other node."""
         count = self._scenario.node[self._scenario.index(node)].antennas
         if (node, 0) not in self._moments:
             return ()
-        return tuple(_response(self._moments[node, index], self._ratios[node, index]) for index in range(count))
+        return tuple(
+            _response(self._moments[node, index], self._ratios[node, index], self._turning[node, index])
+            for index in range(count)
+        )
+
+    def notes(self) -> list[str]:
+        """What could not be measured, and why."""
+        still = [node for (node, antenna), turning in self._turning.items() if antenna == 0 and not any(turning)]
+        if not still:
+            return []
+        return [
+            f"{', '.join(still)}: no imbalance measured: it takes nodes whose carriers differ, by clocks of their own"
+        ]
 
 
 def linearity(step_db: Sequence[float], level_dbfs: Sequence[float]) -> Linearity:
@@ -161,8 +179,12 @@ def _geometry_rad(receiver: Node, transmitter: Node, antenna: int, carrier_hz: f
     return -2 * pi * carrier_hz / SPEED_OF_LIGHT_MPS * longer
 
 
-def _response(moments: Sequence[NDArray[np.float64]], ratios: Sequence[complex]) -> AntennaResponse:
-    dc_i, dc_q, power_i, power_q, across = np.mean(moments, axis=0)
+def _response(
+    moments: Sequence[NDArray[np.float64]], ratios: Sequence[complex], turning: Sequence[bool]
+) -> AntennaResponse:
+    dc_i, dc_q = np.mean(moments, axis=0)[:2]
+    usable = [one for one, turns in zip(moments, turning, strict=True) if turns]
+    power_i, power_q, across = np.mean(usable, axis=0)[2:] if usable else (1.0, 1.0, 0.0)
     values = np.array(ratios)
     mean = complex(values.mean())
     count = len(values)
@@ -178,7 +200,7 @@ def _response(moments: Sequence[NDArray[np.float64]], ratios: Sequence[complex])
         dc=(float(dc_i), float(dc_q)),
         gain_imbalance_db=float(gain_db),
         phase_imbalance_deg=float(skew),
-        image_db=image_db(float(gain_db), float(skew)),
+        image_db=image_db(float(gain_db), float(skew)) if usable else None,
     )
 
 

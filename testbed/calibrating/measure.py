@@ -93,9 +93,8 @@ def measure(scenario: Scenario, wishes: Wishes, progress: Callable[[int, str], N
         lines = _steps(scenario, bench, latencies, wishes, progress) if wishes.steps else {}
     reference = _reference(scenario, first, common_clock=wishes.common_clock)
     stamped = {name: bool(first[name].departures) for name in names}
-    wrap_s = None
-    if reference == "common clock" and not all(stamped.values()):
-        wrap_s = 1.0 / scenario.waveform.sample_rate_hz
+    # Counters on one clock may still be latched a sample apart, anew with each stream: that is no constant.
+    wrap_s = 1.0 / scenario.waveform.sample_rate_hz if reference == "common clock" else None
     found = exchanges(scenario, rows, reference=reference, path_s=wishes.path_s, wrap_s=wrap_s)
     if not found:
         reasons = sorted({row.reason for row in rows if not row.valid})
@@ -129,7 +128,7 @@ def measure(scenario: Scenario, wishes: Wishes, progress: Callable[[int, str], N
                 linearity=lines.get(name),
             )
         )
-    notes = []
+    notes = receivers.notes()
     if reference == "none":
         notes.append(
             "nothing tells how the clocks truly stand to each other: no chain constant; give the devices a common "

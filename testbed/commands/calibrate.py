@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def levels(scenario: Path, figure: Path | None, out: Path | None, json_file: Pat
 
 def _figures(scenario: Scenario, session: Session) -> list[BenchRow]:
     """Figures of a session as rows; among the parameters, what the simulation knows of each, where it does."""
-    truths = _Truths(scenario)
+    truths = _Truths(scenario, session.records)
     rows: list[BenchRow] = []
     for node, record in zip(scenario.node, session.records, strict=True):
         rows += _node_figures(scenario, node, record, truths)
@@ -181,10 +182,11 @@ def _node_figures(scenario: Scenario, node: Node, record: Record, truths: _Truth
         label = f"{node.name}.{index}"
         add(label, "dc_in_phase", "1", antenna.dc[0], None if front is None else front.dc_offset[0])
         add(label, "dc_quadrature", "1", antenna.dc[1], None if front is None else front.dc_offset[1])
-        truth = None if front is None else front.gain_imbalance_db
-        add(label, "gain_imbalance", "dB", antenna.gain_imbalance_db, truth)
-        truth = None if front is None else front.phase_imbalance_deg
-        add(label, "phase_imbalance", "deg", antenna.phase_imbalance_deg, truth)
+        if antenna.image_db is not None:
+            truth = None if front is None else front.gain_imbalance_db
+            add(label, "gain_imbalance", "dB", antenna.gain_imbalance_db, truth)
+            truth = None if front is None else front.phase_imbalance_deg
+            add(label, "phase_imbalance", "deg", antenna.phase_imbalance_deg, truth)
         if index:
             truth = None if front is None else 0.0  # simulated antennas are alike
             add(label, "antenna_gain", "dB", antenna.gain_db, truth, antenna.gain_std_db)
@@ -248,8 +250,13 @@ def _print(rows: list[BenchRow]) -> None:
 class _Truths:
     """What the experiment's file says of its simulated radios' chains."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._nodes = {node.name: node.front_end for node in scenario.node if node.radio == "simulated"}
+    def __init__(self, scenario: Scenario, records: Sequence[Record]) -> None:
+        self._nodes = {node.name: node.front_end for node in scenario.node if node.in_ether}
+        self._stamped = {
+            node.name
+            for node, record in zip(scenario.node, records, strict=True)
+            if record.chain is not None and record.chain.departure == "time-stamp"
+        }
 
     def fraction_s(self, node: str, rate_hz: float) -> float | None:
         front = self._nodes.get(node)
@@ -263,9 +270,9 @@ class _Truths:
             return None
         halves = [
             0.5 * (front.receive_delay_s - front.transmit_delay_s)
-            if front.time_stamps
+            if name in self._stamped
             else front.receive_delay_s + 0.5 * front.leakage_delay_s
-            for front in (one, other)
+            for name, front in ((first, one), (second, other))
         ]
         return halves[0] - halves[1]
 
@@ -274,6 +281,6 @@ class _Truths:
         if one is None or other is None:
             return None
         return sum(
-            front.receive_delay_s + front.transmit_delay_s if front.time_stamps else -front.leakage_delay_s
-            for front in (one, other)
+            front.receive_delay_s + front.transmit_delay_s if name in self._stamped else -front.leakage_delay_s
+            for name, front in ((first, one), (second, other))
         )

@@ -171,6 +171,9 @@ def test_a_common_clock_needs_no_truth() -> None:
     found = measure(loads(text, source="common"), wishes, silent)
     assert found.reference == "common clock"
     truth_s = 0.5 * ((47.9e-9 - 31.3e-9) - (40.2e-9 - 22.1e-9))
+    # Carriers that do not turn against each other tell nothing of imbalance.
+    assert all(antenna.image_db is None for one in found.records for antenna in one.antenna)
+    assert "no imbalance measured" in found.notes[0]
     assert found.exchanges[0].asymmetry_s == pytest.approx(truth_s, abs=5 * found.exchanges[0].asymmetry_std_s)
     with pytest.raises(UserError, match="clocks of their own"):
         measure(experiment("time_stamps = true"), wishes, silent)
