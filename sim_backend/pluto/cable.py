@@ -83,6 +83,9 @@ class Cable(Medium):
         loss = 10 ** (-attenuation_db / 20)
         self._matrix = loss * np.where(np.eye(channels, dtype=bool), 1.0, leak) * np.exp(2j * np.pi * turns)
         self._tiles: dict[tuple[int, int, Settings], tuple[Emission, _Tile]] = {}
+        self._recent: dict[int, tuple[Emission, Settings, _Tile]] = {}
+        self._known: Settings | None = None
+        self._deaf = self._aligned = False
 
     def power_dbm(self, channel: int, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> float:
         """See `Medium.power_dbm`."""
@@ -108,10 +111,15 @@ class Cable(Medium):
         counts: Counts = np.empty((samples, 2 * self.channels), dtype=np.int16)
         lead = int(self._delay) + _MARGIN
         heard = [e for e in emissions if e.hits(first - lead, first + samples + _MARGIN)]
-        if not settings.radiating or not self._in_band(settings):
+        if settings is not self._known:
+            # Rational arithmetic, once for all blocks of one setting.
+            self._known = settings
+            self._deaf = not settings.radiating or not self._in_band(settings)
+            self._aligned = settings.receive_hz == settings.transmit_hz
+        if self._deaf:
             heard = []
         whole = len(heard) == 1 and heard[0].cyclic and heard[0].covers(first - lead, first + samples)
-        periodic = whole and settings.receive_hz == settings.transmit_hz
+        periodic = whole and self._aligned
         for channel in range(self.channels):
             if not settings.listening:
                 counts[:, 2 * channel : 2 * channel + 2] = 0
@@ -142,6 +150,9 @@ class Cable(Medium):
 
     def _tile(self, emission: Emission, settings: Settings, channel: int) -> _Tile:
         """One period or several, long enough for a vector machine; kept for as long as nothing changes."""
+        recent = self._recent.get(channel)
+        if recent is not None and recent[0] is emission and recent[1] is settings:
+            return recent[2]
         key = (id(emission), channel, _static(settings))
         if key not in self._tiles:
             period = len(emission.samples)
@@ -152,6 +163,7 @@ class Cable(Medium):
                 del self._tiles[next(iter(self._tiles))]
             # The emission is kept beside the tile, so that its identity stays its own.
             self._tiles[key] = emission, replace(tile, start=emission.start)
+        self._recent[channel] = emission, settings, self._tiles[key][1]
         return self._tiles[key][1]
 
     def _field(self, heard: list[Emission], first: int, samples: int, settings: Settings, channel: int) -> _Tile:

@@ -38,6 +38,7 @@ def sdr(server: PlutoServer) -> Iterator[Any]:
 
     channels = server.pluto.receiver.width // 2
     made = (adi.Pluto if channels == 1 else adi.ad9361)(f"ip:127.0.0.1:{server.port}")
+    made.ctx.set_timeout(60_000)  # a busy machine is no reason to give up
     made.loopback = 0
     for channel in range(channels):
         setattr(made, f"gain_control_mode_chan{channel}", "manual")

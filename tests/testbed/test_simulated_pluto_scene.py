@@ -64,6 +64,7 @@ def scene(offsets_ppm: tuple[float, float] = (12.0, -9.0), leakage: str = "0.0",
 
 def driver(port: int) -> Any:
     made = adi.Pluto(f"ip:127.0.0.1:{port}")
+    made.ctx.set_timeout(60_000)  # a busy machine is no reason to give up
     made.sample_rate = RATE
     made.rx_lo = made.tx_lo = 2_400_000_000
     made.gain_control_mode_chan0 = "manual"
