@@ -13,6 +13,8 @@ __all__ = ["KINDS", "Units", "beginning", "plugged_in"]
 
 KINDS = ("simulated", "plutos-cable", "plutos-air", "usrps-pps", "plugged-in")
 _FOLDER = Path(__file__).parent / "commands" / "beginnings"
+_BAND_HZ = (2400e6, 2483.5e6)
+_HALF_WIDTH_HZ = 8e6
 _MASTER_CLOCK_HZ = {"b200": "40e6", "x300": "200e6"}
 
 
@@ -83,6 +85,7 @@ def beginning(
     for key, value in (
         ("NAME", name),
         ("CARRIER", _number(carrier_hz)),
+        ("BAND", _band(carrier_hz)),
         ("LENGTH", f"{length:.10g}" if length != floor(length) else f"{length:.1f}"),
         ("WEST", as_key(units[0])),
         ("EAST", as_key(units[1])),
@@ -111,3 +114,10 @@ def _usrp(unit: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value / 1e9:.10g}e9"
+
+
+def _band(carrier_hz: float) -> str:
+    """The band that is free in most countries where the carrier lies in it; else none, for the user to fill in."""
+    low, high = _BAND_HZ
+    inside = low + _HALF_WIDTH_HZ <= carrier_hz <= high - _HALF_WIDTH_HZ
+    return f"[{low / 1e6:.10g}e6, {high / 1e6:.10g}e6]" if inside else ""

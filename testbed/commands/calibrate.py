@@ -42,6 +42,7 @@ def command() -> None:
 @click.option("--common-clock", is_flag=True, help="The devices share a clock, and counters that stamp times agree.")
 @click.option("--cable", is_flag=True, help="All antennas of a node are fed alike, by a splitter.")
 @click.option("--path-ns", type=float, help="Delay of the cable between the nodes; the line of sight's if not given.")
+@click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
 @click.option("--linearity/--no-linearity", default=True, show_default=True, help="Measure level over level too.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
 def measure(
@@ -53,6 +54,7 @@ def measure(
     cable: bool,
     path_ns: float | None,
     linearity: bool,
+    yes: bool,
     json_file: Path | None,
 ) -> None:
     """Measure every radio of SCENARIO against itself and the others, and write a dated file for each."""
@@ -61,10 +63,12 @@ def measure(
     from testbed.calibrating.measure import measure as measured
     from testbed.calibration_records import save_record
     from testbed.environment import environment
+    from testbed.permission import ask_to_transmit
     from testbed.progress import progress_bar
     from testbed.scenario import load
 
     experiment = load(scenario)
+    ask_to_transmit(experiment, yes=yes)
     wishes = Wishes(
         starts=starts, rounds=rounds, common_clock=common_clock, cable=cable,
         path_s=None if path_ns is None else 1e-9 * path_ns, steps=linearity,
@@ -85,8 +89,9 @@ def measure(
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the spectra into this PNG.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the experiment with the gains found to this file.")
+@click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
-def levels(scenario: Path, figure: Path | None, out: Path | None, json_file: Path | None) -> None:
+def levels(scenario: Path, figure: Path | None, out: Path | None, yes: bool, json_file: Path | None) -> None:
     """Find gains at which each node's leakage and the others fit its converter; say which attenuator is missing.
 
     Exit codes: 0 everything fits; 1 something does not, and no gain mends it; 2 the input was wrong.
@@ -95,12 +100,14 @@ def levels(scenario: Path, figure: Path | None, out: Path | None, json_file: Pat
     from testbed.calibrating.levels import search
     from testbed.environment import environment
     from testbed.errors import UserError
+    from testbed.permission import ask_to_transmit
     from testbed.progress import progress_bar
     from testbed.scenario import dumps, load
 
     if out is not None and out.exists():
         raise UserError(f"--out is {out}, which exists already: choose another name")
     experiment = load(scenario)
+    ask_to_transmit(experiment, yes=yes)
     with progress_bar(5) as progress:
         found = search(experiment, progress)
     rows = []

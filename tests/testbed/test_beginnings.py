@@ -49,6 +49,10 @@ def test_carrier_and_length_are_those_asked_for() -> None:
     scenario = loads(text, source="x")
     assert scenario.waveform.carrier_hz == 868e6
     assert scenario.node[1].position_m == (4.55, 0.0)
+    # Nobody can say for the user where they may transmit, but at 2.4 GHz.
+    assert scenario.transmission.bands_hz == ()
+    known = loads(beginning("plutos-cable", "x", units=("a", "b")), source="x")
+    assert known.transmission.bands_hz == ((2400e6, 2483.5e6),)
 
 
 @pytest.mark.parametrize(

@@ -339,3 +339,13 @@ def test_the_command_writes_files_and_figures(tmp_path: Path, capsys: pytest.Cap
     assert constant["parameters"]["truth"] == pytest.approx(ASYMMETRY_S)
     assert len(load_records(tmp_path / "c")) == 2
     assert "node-west" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("calibrate",), ("calibrate", "levels")])
+def test_real_radios_are_asked_for_before_anything_transmits(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "real.toml"
+    assert cli.main(["scenario", "new", str(path), "--kind", "usrps-pps", "--unit", "1", "--unit", "2"]) == 0
+    assert cli.main([*words, str(path)]) == 2
+    assert "add --yes" in capsys.readouterr().err
