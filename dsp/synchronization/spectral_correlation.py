@@ -61,7 +61,7 @@ class SpectralCorrelation:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        residual, stands_out = _on_grid(link)
+        residual, stands_out = _on_grid(link, observation.clock_std_hz)
         return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
 
 
@@ -83,7 +83,7 @@ class SpectralCorrelationInterpolated:
         """Offset of the forward receiver against the forward transmitter; raises as `ReciprocityMLE.estimate`."""
         require(observation, self.needs)
         link = two_way_link(observation)
-        residual, stands_out = _interpolated(link)
+        residual, stands_out = _interpolated(link, observation.clock_std_hz)
         return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
 
 
@@ -135,12 +135,12 @@ class _Place:
     cfo_std_hz: float
 
 
-def _on_grid(link: TwoWayLink) -> tuple[Residual, bool]:
+def _on_grid(link: TwoWayLink, clock_std_hz: float) -> tuple[Residual, bool]:
     """Residual, and whether the peak stands out of the noise."""
     correlation = _correlation(link, padding=1)
     row, column, _, _ = _peak(correlation.values)
     to_s, cfo_hz = _offsets(correlation, float(row), float(column))
-    between, _ = _between(link)
+    between, _ = _between(link, clock_std_hz)
     place = _Place(
         to_s,
         cfo_hz,
@@ -151,8 +151,8 @@ def _on_grid(link: TwoWayLink) -> tuple[Residual, bool]:
     return residual, _stands_out(link, residual, correlation, row, column, padding=1)
 
 
-def _interpolated(link: TwoWayLink) -> tuple[Residual, bool]:
-    place, correlation = _between(link)
+def _interpolated(link: TwoWayLink, clock_std_hz: float) -> tuple[Residual, bool]:
+    place, correlation = _between(link, clock_std_hz)
     row, column, _, _ = _peak(correlation.values)
     residual = _residual(link, place)
     return residual, _stands_out(link, residual, correlation, row, column, padding=_PADDING)
@@ -173,19 +173,26 @@ def _stands_out(
     return bool(over_doppler[0] - others.mean() > unsure * _PEAK_SIGMAS * others.std())
 
 
-def _between(link: TwoWayLink) -> tuple[_Place, _Correlation]:
+def _between(link: TwoWayLink, clock_std_hz: float) -> tuple[_Place, _Correlation]:
     """Peak of the padded correlation, between its points."""
     correlation = _correlation(link, padding=_PADDING)
     row, column, over_rows, over_columns = _peak(correlation.values)
     off_row, off_column = _parabola_peak(over_rows), _parabola_peak(over_columns)
     to_s, cfo_hz = _offsets(correlation, row + off_row, column + off_column)
-    bound = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr)
+    # Frames are correlated one by one: what their common phase says of the frequency is not used, against noise and
+    # the synthesizers' alike; two_way_offset adds the latter as one fit over the whole slot has it.
+    within_s = np.concatenate([link.symbol_s[b] - link.symbol_s[b].mean() for b in frame_blocks(link.frame_of_symbol)])
+    bound = two_way_bound(link.subcarrier_hz, within_s, link.snr)
+    growth = bound.cfo_std_hz / two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr).cfo_std_hz
+    apart_hz = clock_std_hz * sqrt(max(growth**2 - 1.0, 0.0)) if np.isfinite(growth) else 0.0
     loss = sqrt(1.0 + _LOW_SNR_LOSS / link.snr)
     place = _Place(
         to_s,
         cfo_hz,
         to_std_s=hypot(loss * bound.to_std_s, _floor_steps(off_column, off_row) * correlation.delay_step_s),
-        cfo_std_hz=hypot(loss * bound.cfo_std_hz, _floor_steps(off_row, off_column) * correlation.doppler_step_hz),
+        cfo_std_hz=hypot(
+            loss * bound.cfo_std_hz, apart_hz, _floor_steps(off_row, off_column) * correlation.doppler_step_hz
+        ),
     )
     return place, correlation
 

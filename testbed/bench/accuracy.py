@@ -16,7 +16,7 @@ import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.synchronization.base import Method, Need
-from testbed.bench import demo_mover, plan_against_run, reference_localization, setting_c
+from testbed.bench import demo_mover, deviations, plan_against_run, reference_localization, setting_c
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
 from testbed.results import LinkRow
@@ -52,6 +52,17 @@ def _setting_c(name: str, trials: int, seed: int, workers: int, progress: Progre
         if variant.name == "c-fraction" and method == _METHODS[0]:
             rows.append(_fraction_bias(done, method))
     return rows
+
+
+def _deviations(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    """Honesty of the stated deviations: ``trials`` rounds for each number of frames, ten to a world."""
+    worlds = -(-trials // deviations.ROUNDS)
+    made: list[BenchRow] = []
+    for frames in deviations.FRAMES:
+        work = partial(deviations.run_world, frames, min(trials, deviations.ROUNDS))
+        done = _spread(work, range(seed, seed + worlds), workers, progress, f"deviations, {frames} frames")
+        made += deviations.rows(frames, [row for world in done for row in world])
+    return made
 
 
 def _link_rows(variant: setting_c.Variant, method: str, links: Sequence[LinkRow]) -> list[BenchRow]:
@@ -213,6 +224,7 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     **{name: (_CHAIN_TRIALS.get(name, 300), partial(_setting_c, name)) for name in setting_c.VARIANTS},
     "localization-mover": (200, _localization_mover),
     "demo-mover": (100, _demo_mover),
+    "deviations": (120, _deviations),
     "plan": (400, _plan),
 }
 """Trials by default, and the bench, by name."""
