@@ -278,3 +278,17 @@ def test_the_command_serves_and_ends_with_its_parent(libiio: None) -> None:
         del context
         process.stdin.close()
         assert process.wait(20) == 0
+
+
+def test_a_server_that_goes_away_is_an_error_and_no_hang() -> None:
+    import adi
+
+    gone = PlutoServer(Pluto("1r1t", Cable(1, FrontEndSpec()), clock="wall"))
+    radio = adi.Pluto(f"ip:127.0.0.1:{gone.port}")
+    radio.rx()
+    gone.close()
+    with pytest.raises(OSError, match="Errno"):
+        radio.rx()
+    with pytest.raises(OSError, match="Errno"):
+        radio.rx_lo = 900_000_000
+    radio.rx_destroy_buffer()

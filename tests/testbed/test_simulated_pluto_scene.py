@@ -160,6 +160,23 @@ def test_plutos_tuned_apart_do_not_hear_each_other(pair: tuple[Any, Any]) -> Non
     assert np.std(both(west, east)[1]) < loud / 5
 
 
+def test_on_the_wall_clock_they_hear_each_other_too() -> None:
+    servers = serve_scene(scene(), [("west", 0), ("east", 0)], model="1r1t", clock="wall")
+    west, east = drivers = [driver(server.port) for server in servers]
+    quiet = np.std(east.rx())
+    west.tx_cyclic_buffer = True
+    west.tx(tone())
+    for _ in range(3):
+        east.rx()
+    heard = east.rx()
+    assert np.std(heard) > 5 * quiet
+    expected = (12e-6 + 9e-6) * (2.4e9 + RATE / 8) + RATE / 8
+    assert strongest_hz(heard) == pytest.approx(expected, abs=6)
+    let_go(*drivers)
+    for server in servers:
+        server.close()
+
+
 def test_two_plutos_start_on_one_shared_edge(pair: tuple[Any, Any]) -> None:
     west = pair[0]
     engines = []
