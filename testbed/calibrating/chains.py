@@ -67,14 +67,22 @@ def start_latency(scenario: Scenario, node: str, capture: Capture, own: ChannelS
 
 
 def mean_fraction(latencies: Sequence[StartLatency]) -> tuple[float, float]:
-    """Fraction of a sample, 0 to 1, that all starts share, and its standard error; fractions live on a circle."""
+    """Fraction of a sample, 0 to 1, that all starts share, and its standard error; fractions live on a circle.
+
+    What each start states beyond the scatter between them, an image or an echo that could not be resolved, is the same
+    in all, and no number of starts makes it less.
+    """
     parts = np.array([one.samples for one in latencies])
     centre = float(np.angle(np.mean(np.exp(2j * np.pi * parts)))) / (2 * np.pi)
     apart = (parts - centre + 0.5) % 1.0 - 0.5
     count = len(parts)
     scatter = float(apart.std(ddof=1)) if count > 1 else 0.0
     stated = float(np.sqrt(np.mean([one.std**2 for one in latencies])))
-    return float((centre + apart.mean()) % 1.0), max(scatter, stated) / np.sqrt(count)
+    shared = 0.0
+    if count == 1 or stated**2 > scatter**2 * (1.0 + 3.0 * np.sqrt(2.0 / (count - 1))):
+        shared = np.sqrt(max(stated**2 - scatter**2, 0.0))
+    noise = max(scatter, stated if not shared else 0.0) / np.sqrt(count)
+    return float((centre + apart.mean()) % 1.0), float(np.hypot(noise, shared))
 
 
 def exchanges(

@@ -303,6 +303,13 @@ def test_fractions_live_on_a_circle() -> None:
     assert deviation == pytest.approx(0.002 / np.sqrt(50), rel=0.5)
 
 
+def test_what_all_starts_share_is_not_averaged_away() -> None:
+    rng = np.random.default_rng(4)
+    starts = [StartLatency(5.25 + 1e-4 * rng.normal(), 2e-3) for _ in range(30)]
+    assert mean_fraction(starts)[1] == pytest.approx(2e-3, rel=0.01)
+    assert mean_fraction(starts[:1])[1] == pytest.approx(2e-3)
+
+
 def test_three_nodes_are_solved_from_their_pairs() -> None:
     names, asymmetry, common = ["a", "b", "c"], np.array([0.0, 3e-9, -2e-9]), np.array([1e-9, 2e-9, 5e-9])
     found = [
