@@ -16,7 +16,14 @@ import numpy as np
 
 from dsp.bounds.link import product_factor, two_way_cfo_std_hz, two_way_to_std_s
 from dsp.synchronization.base import Method, Need
-from testbed.bench import demo_mover, deviations, plan_against_run, reference_localization, setting_c
+from testbed.bench import (
+    demo_mover,
+    deviations,
+    plan_against_run,
+    reference_localization,
+    setting_c,
+    simulated_plutos,
+)
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
 from testbed.results import LinkRow
@@ -168,6 +175,12 @@ def _localization_mover(trials: int, seed: int, workers: int, progress: Progress
     return reference_localization.mover_rows(done)
 
 
+def _pluto(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
+    work = simulated_plutos.points(trials, seed)
+    done = _spread(_call, work, workers, progress, "pluto", simulated_plutos.ROUNDS)
+    return simulated_plutos.rows([row for rows in done for row in rows])
+
+
 def _plan(trials: int, seed: int, workers: int, progress: Progress) -> list[BenchRow]:
     done = _spread(plan_against_run.plan_trial, range(seed, seed + trials), workers, progress, "plan")
     return plan_against_run.rows(done)
@@ -226,6 +239,7 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "demo-mover": (100, _demo_mover),
     "deviations": (120, _deviations),
     "plan": (400, _plan),
+    "pluto": (320, _pluto),
 }
 """Trials by default, and the bench, by name."""
 

@@ -280,6 +280,21 @@ PAGES: dict[str, Page] = {
             ),
         ),
     ),
+    "pluto": Page(
+        "Two simulated Plutos under the unchanged driver stack",
+        "From IQ, through pyadi-iio and libiio: snapshots at 20 MS/s, half duplex, no time stamps, one port, leakage "
+        "40 dB above the distant node, crystals up to 25 ppm off, chains calibrated, 25 dB, 48 symbols of 800 "
+        "subcarriers, line of sight and two reflectors. Worlds of ten rounds, each drawn anew. Bound: the deviation "
+        "stated.",
+        (Panel("to_rmse"), Panel("valid_share")),
+        goals=(
+            Goal(
+                "no time stamps, ±25 ppm", "≤ 10 ps", "to_rmse", "reciprocity-mle", of="value", most=10e-12,
+                scale=1e12, unit=" ps",
+            ),
+            Goal("valid", "≥ 95 %", "valid_share", of="value", least=0.95, scale=100.0, unit=" %"),
+        ),
+    ),
     "survey-7": Page(
         "Survey Fig. 7: offsets that two nodes see of each other",
         "Two nodes, six static paths in common, a target at -10 dB that differs from frame to frame; 256 "
