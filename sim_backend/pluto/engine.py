@@ -134,6 +134,7 @@ class Engine(Sender):
         with self.change:
             self._note_overflow()
             self._block = self._unarmed = 0
+            self._ahead = None
             self._queue.clear()
             self.change.notify_all()
 

@@ -20,20 +20,11 @@ _ATTRIBUTE_BYTES = 1 << 20
 """Longest value of an attribute; FIR filters have a few thousand."""
 _BUFFER_BYTES = 1 << 30
 _HELP = (
-    "Available commands:\n\n"
-    "\tHELP\n\t\tPrint this help message\n\tEXIT\n\t\tClose the current session\n"
-    "\tPRINT\n\t\tDisplays a XML string corresponding to the current IIO context\n"
-    "\tVERSION\n\t\tGet the version of libiio in use\n\tTIMEOUT <timeout_ms>\n\t\tSet the timeout (in ms)\n"
-    "\tOPEN <device> <samples_count> <mask> [CYCLIC]\n\t\tOpen the specified device with the given mask of channels\n"
-    "\tCLOSE <device>\n\t\tClose the specified device\n"
-    "\tREAD <device> DEBUG|BUFFER|[INPUT|OUTPUT <channel>] [<attribute>]\n\t\tRead the value of an attribute\n"
-    "\tWRITE <device> DEBUG|BUFFER|[INPUT|OUTPUT <channel>] [<attribute>] <bytes_count>\n"
-    "\t\tSet the value of an attribute\n"
-    "\tREADBUF <device> <bytes_count>\n\t\tRead raw data from the specified device\n"
-    "\tWRITEBUF <device> <bytes_count>\n\t\tWrite raw data to the specified device\n"
-    "\tGETTRIG <device>\n\t\tGet the name of the trigger used by the specified device\n"
-    "\tSETTRIG <device> [<trigger>]\n\t\tSet the trigger to use for the specified device\n"
-    "\tSET <device> BUFFERS_COUNT <count>\n\t\tSet the number of kernel buffers for the specified device\n"
+    "VERSION, PRINT, HELP, EXIT, TIMEOUT ms\n"
+    "READ device [DEBUG|BUFFER] [attribute]; READ device INPUT|OUTPUT channel [attribute]\n"
+    "WRITE as READ, then the number of bytes that follow\n"
+    "OPEN device samples mask [CYCLIC], READBUF device bytes, WRITEBUF device bytes, CLOSE device\n"
+    "SET device BUFFERS_COUNT count, GETTRIG device, SETTRIG device [trigger]\n"
 )
 
 
