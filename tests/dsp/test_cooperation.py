@@ -223,3 +223,98 @@ def test_missing_inputs_are_named(method: Method) -> None:
     third = replace(seen, extras=seen.extras | {Need.ACTIVE_ECHO: ActiveEcho("x", ())})
     with pytest.raises(ValueError, match="active echo is of x"):
         method.estimate(third)
+
+
+@pytest.mark.parametrize("active", ["n", "m"])
+def test_predictions_know_that_a_node_sends_beside_its_arrays_centre(active: str) -> None:
+    """Exact echoes of an array whose transmitting antenna is 0.4 m from its centre give the link's exact delays."""
+    apart = {"n": np.array([0.3, -0.25]), "m": np.array([-0.1, 0.38])}
+    nodes = {name: replace(node, transmit_m=node.position_m + apart[name]) for name, node in NODES.items()}
+    node = nodes[active]
+    legs = [np.linalg.norm(PLACES - end, axis=1) for end in (node.source_m, node.position_m)]
+    sines = (PLACES - node.position_m) @ node.axis / legs[1]
+    delays = sum(legs) / SPEED_OF_LIGHT_MPS
+    echo = ActiveEcho(
+        active, tuple(Scatterer(float(d), 1e-11, (float(s),), 1e-4) for d, s in zip(delays, sines, strict=True))
+    )
+    predicted = predictions(echo, nodes["n"], nodes["m"])
+    truth_s = (
+        np.linalg.norm(PLACES - nodes["m"].source_m, axis=1) + np.linalg.norm(PLACES - nodes["n"].position_m, axis=1)
+    ) / SPEED_OF_LIGHT_MPS
+    for index, scatterer in enumerate(echo.scatterers):
+        places = np.flatnonzero(predicted.scatterer == index)
+        nearest = int(places[np.argmin(np.abs(predicted.delay_s[places] - truth_s[index]))])
+        assert abs(predicted.delay_s[nearest] - truth_s[index]) < 1e-15
+        shifted = [
+            replace(scatterer, delay_s=scatterer.delay_s + late, sines=(scatterer.sines[0] + turned,))
+            for late, turned in ((1e-13, 0.0), (0.0, 1e-7))
+        ]
+        slopes = [
+            predictions(ActiveEcho(active, (one,)), nodes["n"], nodes["m"]).delay_s[list(places).index(nearest)]
+            - predicted.delay_s[nearest]
+            for one in shifted
+        ]
+        expected = np.hypot(slopes[0] / 1e-13 * 1e-11, slopes[1] / 1e-7 * 1e-4)
+        assert predicted.std_s[nearest] == pytest.approx(expected, rel=1e-2)
+
+
+def test_echoes_are_found_under_leakage_that_reaches_each_antenna_at_another_time() -> None:
+    """Leakage 35 dB above all echoes, its response three samples long, and phase noise of it alike on all antennas."""
+    generator = np.random.default_rng(9)
+    f = SPACING_HZ * np.arange(-SUBCARRIERS // 2, SUBCARRIERS // 2)
+    spacing_m = 0.5 * SPEED_OF_LIGHT_MPS / float(CARRIER_HZ)
+    distance_m = legs_m(PLACES, "n")
+    sines = (PLACES - NODES["n"].position_m) @ NODES["n"].axis / distance_m
+    cell_s = 1.0 / float(np.ptp(f))
+    squares = []
+    for _ in range(8):
+        csi = csi_of(np.zeros(0), generator, sines=np.zeros(0))
+        gains = np.exp(2j * np.pi * generator.uniform(size=len(PLACES))) / np.sqrt(len(PLACES))
+        leakage = np.zeros((4, SUBCARRIERS), complex)
+        echoes = np.zeros((4, SUBCARRIERS), complex)
+        for antenna in range(4):
+            # envelope and carrier of a wave arrive early at the antennas that lean towards it
+            early_s = (antenna - 1.5) * spacing_m * sines / SPEED_OF_LIGHT_MPS
+            delays_s = 2.0 * distance_m / SPEED_OF_LIGHT_MPS - early_s
+            steering = gains * np.exp(1j * np.pi * antenna * sines)
+            echoes[antenna] = np.exp(-2j * np.pi * np.outer(f, delays_s)) @ steering
+            turn = np.exp(2j * np.pi * generator.uniform())
+            for tap, level in ((-0.6, 0.05), (0.0, 1.0), (0.8, 0.1j)):
+                late_s = 1e-10 * (1 + 2 * antenna) + tap * cell_s
+                leakage[antenna] += turn * level * np.exp(-2j * np.pi * f * late_s)
+        common = 1.0 + 2e-3 * (generator.normal(size=(2, SYMBOLS, SUBCARRIERS)) * np.array([[[1]], [[1j]]])).sum(0)
+        heard = csi.values + echoes[:, None] + 10.0 ** (35.0 / 20.0) * leakage[:, None] * common
+        echo = active_echo(
+            replace(csi, values=heard, noise=np.full(4, 4 * 10**3.5 * 2e-6 + NOISE)),
+            Moment("n", 500, 0.0, RATE_HZ),
+            spacing_m=spacing_m,
+            least_delay_s=2.0 * cell_s,
+        )
+        assert len(echo.scatterers) == len(PLACES), echo.remark
+        for found, index in zip(echo.scatterers, np.argsort(distance_m), strict=True):
+            late = (found.delay_s - 2.0 * distance_m[index] / SPEED_OF_LIGHT_MPS) / found.delay_std_s
+            turned = (found.sines[0] - sines[index]) / found.sine_std
+            assert max(abs(late), abs(turned)) < 5.0
+            squares += [late**2, turned**2]
+    # chi-square of eighty degrees, one in a thousand on either side
+    assert 46.0 < float(np.sum(squares)) < 125.0
+
+
+def test_waves_that_cross_the_array_do_not_pull_their_neighbours() -> None:
+    """Paths 1.2 cells apart from both ends of the array: a delay common to all antennas is off by tens of deviations."""
+    generator = np.random.default_rng(10)
+    f = 120e3 * np.arange(-200, 200)
+    delays, sines = np.array([100.3e-9, 125.3e-9, 190.0e-9]), np.array([-0.95, 0.9, 0.3])
+    squares = []
+    for _ in range(20):
+        gains = np.exp(2j * np.pi * generator.uniform(size=3)) * np.array([1.0, 0.6, 0.4])
+        values = np.zeros((4, f.size), complex)
+        for antenna in range(4):
+            late_s = delays - (antenna - 1.5) * 0.5 / 2.4e9 * sines
+            values[antenna] = np.exp(-2j * np.pi * np.outer(f, late_s)) @ (gains * np.exp(1j * np.pi * antenna * sines))
+        noise = generator.normal(size=(2, *values.shape)) * np.sqrt(0.5e-5)
+        found = static_paths(values + noise[0] + 1j * noise[1], np.full(values.shape, 1e-5), f, carrier_hz=2.4e9)
+        assert len(found.delay_s) == 3
+        squares += list(((found.delay_s - delays) / found.delay_std_s) ** 2)
+    # chi-square of sixty degrees, one in a thousand on either side
+    assert 31.0 < float(np.sum(squares)) < 100.0
