@@ -28,6 +28,10 @@ def check(files: tuple[Path, ...]) -> None:
     for file in files:
         try:
             scenario = load(file)
+            if scenario.fingerprint.file:
+                from testbed.family_inputs import fingerprints_of
+
+                fingerprints_of(scenario)
         except UserError as error:
             wrong += 1
             click.echo(str(error), err=True)

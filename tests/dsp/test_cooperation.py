@@ -301,7 +301,7 @@ def test_echoes_are_found_under_leakage_that_reaches_each_antenna_at_another_tim
 
 
 def test_waves_that_cross_the_array_do_not_pull_their_neighbours() -> None:
-    """Paths 1.2 cells apart from both ends of the array: a delay common to all antennas is off by tens of deviations."""
+    """Paths 1.2 cells apart from both ends of the array: one delay for all antennas is off by tens of deviations."""
     generator = np.random.default_rng(10)
     f = 120e3 * np.arange(-200, 200)
     delays, sines = np.array([100.3e-9, 125.3e-9, 190.0e-9]), np.array([-0.95, 0.9, 0.3])

@@ -177,6 +177,10 @@ def test_a_file_that_holds_no_fingerprints_is_refused(yard, capsys):
     assert main(["replay", str(yard / "run"), "--fingerprint", str(wrong), "--out", str(yard / "no")]) == 2
     assert "which holds no fingerprints: no array 'experiment'" in capsys.readouterr().err
     assert not (yard / "no").exists()
+    (yard / "given.toml").write_text(text("fingerprint") + '[fingerprint]\nfile = "run/fingerprint.npz"\n')
+    assert main(["scenario", "check", str(yard / "given.toml")]) == 0
+    (yard / "given.toml").write_text(text("fingerprint") + '[fingerprint]\nfile = "none.npz"\n')
+    assert main(["scenario", "check", str(yard / "given.toml")]) == 2
 
 
 def test_without_a_known_offset_a_fingerprint_tells_the_change_alone():
