@@ -20,8 +20,12 @@ __all__ = ["CrossAntennaCorrelation", "CrossAntennaSensing", "RelativePath", "cr
 NO_OFFSET = "cross-antenna correlation cancels the clock offsets and so gives none"
 _LARGEST_ORDER = 6
 _FALSE_ALARM = 1e-3
-_LARGEST_ECHO = 0.25  # of the line of sight's power, all other static paths together
-_LARGEST_MOTION = 0.3
+_LARGEST_ECHO = 0.16
+"""Ripple p/(1 + p)² that other static paths of relative power p in total, -6 dB, make; two alike make a quarter."""
+_LARGEST_MOTION = 0.18
+"""The same for movers, -5 dB."""
+_ANTENNA_SIGMAS = 6.0
+"""Excess of an antenna's power over its noise, in deviations, without which it hears nothing."""
 _PADDING = 4
 _NEWTON_STEPS = 10
 
@@ -120,7 +124,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     known: NDArray[np.bool_] = np.all(csi.weights > 0.0, axis=0)
     f, t = csi.subcarrier_hz[known], csi.symbol_s - csi.symbol_s.mean()
     values = csi.values[:, :, known].astype(np.complex128)
-    reason = _unfit(values[0], csi, known)
+    reason = _deaf(values, csi, known) or _unfit(values[0], csi, known)
     if reason:  # what would be fitted there are products among the weak paths, at great length
         return CrossAntennaSensing(paths=(), valid=False, reason=reason)
     products = values[1:] * np.conj(values[0])
@@ -152,6 +156,14 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
         valid=True,
         reason="",
     )
+
+
+def _deaf(values: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
+    """Which antenna hears nothing; empty if all do."""
+    noise = csi.noise[:, None, None] / csi.weights[:, known]
+    excess = np.sum(np.abs(values) ** 2 / noise - 1.0, axis=(1, 2))
+    deaf = np.flatnonzero(excess < _ANTENNA_SIGMAS * np.sqrt(noise[0].size))
+    return f"antenna {int(deaf[0])} hears nothing: no product" if deaf.size else ""
 
 
 def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:

@@ -15,6 +15,7 @@ from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 from dsp.localization import Station
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
+from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, StaticPaths, static_paths
 from dsp.synchronization.fingerprint_scene import static_scene
 
@@ -224,6 +225,8 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
     )
     if not scene.valid:
         return replace(blank, reason=scene.reason)
+    if one_way_alias(csi, scene.cfo_hz):
+        return replace(blank, reason=ALIASED)
     passive = static_paths(scene.values, scene.variance, scene.subcarrier_hz, carrier_hz=float(csi.carrier_hz))
     scatterers = len(np.unique(predicted.scatterer))
     if min(scatterers, len(passive.delay_s)) < _FEWEST_MATCHES:

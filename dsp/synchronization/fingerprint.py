@@ -13,6 +13,7 @@ from scipy import fft
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
+from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.common_frequencies import at_common_frequencies
 from dsp.synchronization.fingerprint_record import Fingerprint, change_of_reference_s
 from dsp.synchronization.fingerprint_scene import StaticScene, derotated, static_scene
@@ -218,6 +219,8 @@ class FingerprintMethod:
         )
         if not scene.valid:
             return replace(blank, reason=scene.reason)
+        if one_way_alias(csi, scene.cfo_hz):
+            return replace(blank, reason=ALIASED)
         match = _matched(scene, csi, fingerprint)
         age_s = None if fingerprint.taken else epoch.seconds_since(fingerprint.epoch)
         details = {

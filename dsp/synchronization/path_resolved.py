@@ -15,6 +15,7 @@ import numpy as np
 from dsp.channel import ChannelState, FloatArray
 from dsp.sensing.detection import Detections, Search
 from dsp.synchronization.base import Need, Observation, Offset, require
+from dsp.synchronization.carrier_alias import ALIASED, drifting_alias
 from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_bound, with_movers
 from dsp.synchronization.path_resolved_angle import static_directions
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
@@ -45,6 +46,10 @@ _LONGEST_S = (1e-6, 5e-6)
 _FEWEST_SYMBOLS = 8
 _WEAKEST_DIRECT = 1e-3
 """Power of the path of known length, of the strongest: weaker ones, before it, are what the model leaves of others."""
+_BLOCKED = "no line of sight: the two directions together put the earliest path elsewhere than the survey does"
+_MISPLACED = 5.0  # deviations
+_PLACE_TOLERANCE = 0.1
+"""Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
 _SIGN_EVIDENCE = 8.0
 """Log-likelihood by which a mover's Doppler must beat its negative: odds of three thousand to one."""
 
@@ -192,18 +197,58 @@ def _estimate(observation: Observation, separate: Callable[[Aligned], _Separatio
     if reason:
         return replace(blank, reason=reason)
     first = separate(state)
-    known = state.static_weights > 0.0
-    rough = static_paths(
-        csi.subcarrier_hz[known], state.static[:, known], weights=state.static_weights[known], noise=csi.noise,
-        closest_cells=1.0,
-    )  # fmt: skip
-    origin_s = float((first.reference or rough).delays_s[0])
+    origin_s = float((first.reference or _rough(state)).delays_s[0])
     state, found = with_movers(csi, state, _search(csi, origin_s))
     reason = _unusable(state)
     separation = separate(state)
     if reason or separation.reference is None:
         return replace(blank, reason=reason or separation.reason, details={"coherence": state.coherence})
-    return _offset(blank, observation, state, separation.reference, found)
+    offset = _offset(blank, observation, state, separation.reference, found)
+    return replace(offset, valid=False, reason=_BLOCKED) if _blocked(observation, offset, separate) else offset
+
+
+def _blocked(observation: Observation, offset: Offset, separate: Callable[[Aligned], _Separation]) -> bool:
+    """Whether the path of known length is not there: half the directions' sum of delays is free of clocks.
+
+    Without the other direction nobody can tell, and what the experiment says of the path is believed.
+    """
+    reverse, true_s = observation.reverse, observation.extras.get(STATIC_PATH_DELAY)
+    departures = observation.departure, observation.reverse_departure
+    if offset.to_s is None or offset.to_std_s is None or offset.cfo_hz is None or true_s is None:
+        return False
+    if reverse is None or departures[1] is None:
+        return False
+    state = aligned(reverse)
+    if _unusable(state):
+        return False
+    paths = separate(state).reference or _rough(state)
+    index = _direct(paths)
+    back_s = reverse.reference.seconds_since(departures[1]) + float(paths.delays_s[index])
+    back_s -= reverse.cfo_reference_hz / float(reverse.carrier_hz) * float(reverse.symbol_s.mean())
+    # the reverse slot is seen later, by what the clocks drift apart in between
+    later_s = departures[1].seconds_since(offset.epoch) + float(reverse.symbol_s.mean())
+    back_s -= offset.cfo_hz / float(reverse.carrier_hz) * later_s
+    error_s = 0.5 * (offset.to_s + back_s - float(true_s))
+    deviation_s = 0.5 * hypot(offset.to_std_s, float(paths.delay_std_s[index]))
+    band_hz = float(np.ptp(reverse.subcarrier_hz))
+    return abs(error_s) > _MISPLACED * deviation_s + _PLACE_TOLERANCE / band_hz
+
+
+def _rough(state: Aligned) -> StaticPaths:
+    """Static paths as far as a cell apart, whatever else there is."""
+    known = state.static_weights > 0.0
+    return static_paths(
+        state.csi.subcarrier_hz[known],
+        state.static[:, known],
+        weights=state.static_weights[known],
+        noise=state.csi.noise,
+        closest_cells=1.0,
+    )
+
+
+def _direct(paths: StaticPaths) -> int:
+    """Index of the earliest path that is not what the model leaves of others."""
+    return int(np.argmin(np.where(paths.power > _WEAKEST_DIRECT * paths.power[0], paths.delays_s, np.inf)))
 
 
 def _unusable(state: Aligned) -> str:
@@ -238,9 +283,7 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     """Everything against the reference path."""
     csi = observation.forward
     true_s = observation.extras.get(STATIC_PATH_DELAY)
-    index = 0
-    if true_s is not None:
-        index = int(np.argmin(np.where(paths.power > _WEAKEST_DIRECT * paths.power[0], paths.delays_s, np.inf)))
+    index = 0 if true_s is None else _direct(paths)
     delay_s, deviation_s = float(paths.delays_s[index]), float(paths.delay_std_s[index])
     bound = mover_bound(state, found) if len(found.parameters) else None
     movers, open_signs = [], 0
@@ -293,6 +336,10 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     else:
         cfo_hz, cfo_std_hz = csi.cfo_reference_hz + slope[0], hypot(slope[1], observation.clock_std_hz)
     reason = _moving_reference(paths, tuple(movers), float(np.ptp(csi.symbol_s)))
+    if slope is not None and drifting_alias(
+        state.timing_s, state.timing_std_s, csi.symbol_s, slope[0], float(csi.carrier_hz)
+    ):
+        reason = reason or ALIASED
     return replace(
         blank,
         to_s=to_s,

@@ -17,6 +17,7 @@ from scipy import fft
 from dsp.channel import ComplexArray, FloatArray
 from dsp.oscillator import phase_power
 from dsp.synchronization.base import Observation, Offset
+from dsp.synchronization.carrier_alias import ALIASED, two_way_alias
 from dsp.synchronization.matched_product import NO_COMMON_CHANNEL, Residual, TwoWayLink, rises
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
@@ -81,6 +82,8 @@ def judged(
         return offset
     if not rises(link, residual):
         return replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
+    if two_way_alias(link, residual):
+        return replace(offset, valid=False, reason=ALIASED)
     seen = non_reciprocal_paths(link, residual)
     power = seen.power
     details = offset.details | {"non_reciprocal_paths": len(seen.delays_s), "non_reciprocal_power": power}

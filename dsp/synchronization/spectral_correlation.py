@@ -12,6 +12,7 @@ from scipy import fft
 from dsp.bounds.link import two_way_bound
 from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.base import Need, Observation, Offset, require
+from dsp.synchronization.carrier_alias import ALIASED, two_way_alias
 from dsp.synchronization.matched_product import (
     NO_COMMON_CHANNEL,
     Residual,
@@ -98,6 +99,8 @@ def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bo
     likely = likelihood_residual(link)
     if not rises(link, likely):
         return offset if stands_out else replace(offset, valid=False, reason=NO_COMMON_CHANNEL)
+    if two_way_alias(link, likely):
+        return replace(offset, valid=False, reason=ALIASED)
     apart = (
         (residual.to_s - likely.to_s) / np.hypot(residual.to_std_s, likely.to_std_s),
         (residual.cfo_hz - likely.cfo_hz) / np.hypot(residual.cfo_std_hz, likely.cfo_std_hz),

@@ -12,6 +12,7 @@ from scipy.special import chdtri
 from dsp.bounds.link import two_way_bound
 from dsp.channel import FloatArray
 from dsp.synchronization.base import Need, Observation, Offset, Port, require
+from dsp.synchronization.carrier_alias import ALIASED
 from dsp.synchronization.matched_product import Residual, TwoWayLink, two_way_link, two_way_offset
 from dsp.synchronization.structured_fit import SharedFit, SharedPaths
 
@@ -23,6 +24,7 @@ LINE_OF_SIGHT = "line of sight"
 _NEEDS = frozenset({Need.REVERSE_LINK})
 _MOST_PATHS = 12
 _CANDIDATES = 3
+_FALSE_LINK = 1e-3  # chance that the one path of a direction is its greatest noise
 _FALSE_PATH = 0.01  # chance that a fit to noise takes one path more
 _SHARED = 8.0  # power over variance in either direction that makes a path shared: noise reaches it in 3 of 10,000
 _BEYOND_CHANCE = 3  # shared paths that no wrong alignment gives: other alignments are then not tried
@@ -168,6 +170,8 @@ def structure(observation: Observation, link: TwoWayLink) -> Structure:
         apart = abs(rival.to_s[0] - fit.to_s[0]) > model.cell[0] or abs(rival.cfo_hz - fit.cfo_hz) > model.cell[1]
         if apart and scores[best] - score < _AMBIGUOUS:
             objection = objection or "two alignments of the directions explain them alike"
+    if not objection and _aliased(model, fit):
+        objection = ALIASED
     return Structure(fit=fit, noise_ratio=model.noise_ratio(fit), objection=objection)
 
 
@@ -193,6 +197,27 @@ def _grown(model: SharedPaths, to_s: float, cfo_hz: float, threshold: float, sep
 _ROUGH, _FINE = 3, 15
 
 
+def _aliased(model: SharedPaths, fit: SharedFit) -> bool:
+    """Whether the same paths explain more at an alias of the CFO, by the sampling offset that goes with it.
+
+    The directions' frequencies are known modulo 1/T each: their half difference and half sum modulo 1/(2T) together. So
+    what stands still has a Doppler at the edge, 1/(2T), where the CFO is off by as much.
+    """
+    half_hz = 0.5 / model.symbol_step_s
+    if model.cell[1] > half_hz:
+        return False
+    at_edge = half_hz - np.abs(fit.paths[:, 1]) < 2.0 * model.cell[1]
+    power = np.sum(np.abs(fit.amplitudes) ** 2, axis=0)
+    if power[at_edge].sum() > 0.5 * power.sum():
+        return True
+    for number, doppler in ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 0), (-2, 0)):
+        paths = fit.paths + np.array([0.0, doppler * half_hz])
+        other = model.fit(paths, fit.to_s, fit.cfo_hz + number * half_hz, iterations=1)
+        if other.gain > fit.gain + _AMBIGUOUS:
+            return True
+    return False
+
+
 def _threshold(cells: int) -> float:
     """Log-likelihood that two noise-only directions together reach in one of a hundred links."""
     level = log(4.0 * cells / _FALSE_PATH)  # a continuous search reaches what four times the cells would
@@ -211,6 +236,8 @@ def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: 
     shared = _shared(fit)
     if shared < min(2, len(fit.paths)) or shared < _SHARED_PART * len(fit.paths):
         return f"too few paths shared by the two directions: {shared} of {len(fit.paths)}"
+    if len(fit.paths) == 1 and float(fit.significance.min()) < log(4.0 * model.cells / _FALSE_LINK):
+        return "a single path, in one direction too weak to be told from noise"
     if fit.freed > 0 and 2.0 * fit.unexplained > float(chdtri(fit.freed, _CONTRADICTION)):
         return "the directions' paths differ in delay or Doppler"
     return ""
@@ -235,6 +262,8 @@ def _line_of_sight(
         return earliest, ""
     ahead = observation.forward.reference.seconds_since(observation.departure)
     back = reverse.reference.seconds_since(observation.reverse_departure)
+    # the reverse slot is seen later, by what the clocks drift apart in between
+    back -= (link.cfo_reference_hz + fit.cfo_hz) / link.carrier_hz * _gap(observation)
     errors_s = 0.5 * (ahead + back) + fit.paths[:, 0] - 0.5 * (geometry.forward_s + geometry.reverse_s)
     allowed_s = _MISPLACED * np.hypot(growth * fit.path_delay_std_s, observation.departure_std_s)
     cell_s = 1.0 / float(np.ptp(link.subcarrier_hz))

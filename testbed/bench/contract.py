@@ -181,8 +181,10 @@ def study(member: Member, snr_db: float, trials: int, seed: int, draw: Draw | No
     for _ in range(trials):
         try:
             link = (draw or member.draw)(generator, snr_db)
-        except ValueError:  # the earlier slot carries no fingerprint
-            continue
+        except ValueError as error:
+            if "no fingerprint" not in str(error):
+                raise
+            continue  # the earlier slot carries none: nothing is asked of the later one
         offset = estimated(member, link)
         found = quantities(member, offset, link)
         valid += offset.valid

@@ -126,6 +126,7 @@ def fingerprinted(
     change: Change | None = None,
     line_of_sight: bool = True,
     mover_db: float = -10.0,
+    mover_hz: tuple[float, float] = (SLOW_HZ, FAST_HZ),
     cfo_missed_hz: float | None = None,
 ) -> Link:
     """A link whose receiver holds a fingerprint taken before, when the clocks stood otherwise.
@@ -143,8 +144,8 @@ def fingerprinted(
     first = Link(Observation(earlier, left), *before, grid)
     fingerprint = take_fingerprint(earlier, left, transmitter=before[1].name)
     fingerprint = replace(fingerprint, to_s=first.offset_s(fingerprint.epoch))
-    later = paths if change is None else change(generator, paths)
-    mover = mover_of(generator, paths[0], mover_db)
+    later = list(paths) if change is None else change(generator, list(paths))
+    mover = mover_of(generator, paths[0], mover_db, doppler_hz=mover_hz)
     csi, departure, _ = heard(generator, after, [*later, mover], grid=grid, snr_db=snr_db, cfo_missed_hz=cfo_missed_hz)
     channel = _static_channel(grid, later)
     power = float(np.mean(np.abs(channel) ** 2))
