@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, pi
+from math import hypot, inf, pi
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.sensing.detection import Detection, Search
 from dsp.sensing.path_model import unit_paths
 from dsp.sensing.slot import SlotSensing, sense
+from dsp.synchronization.slow_mover import slow_mover_doubt_hz
 from dsp.synchronization.symbol_grid import phase_frequency
 
 __all__ = ["StaticScene", "derotated", "static_scene"]
@@ -132,6 +133,7 @@ def static_scene(
     time = csi.symbol_s - csi.symbol_s.mean()
     spread = float(np.sqrt(time @ time))
     values = np.divide(sums, known, out=np.zeros_like(sums), where=known > 0)
+    slow_hz = slow_mover_doubt_hz(left, steady.weights, steady.noise, time, csi.subcarrier_hz)
     reason = seen.reference.reason or _unclear(seen, values, span_s)
     if not reason and not sure:
         reason = "the frames are too far apart to tell their phase's slope from one a frame rate away"
@@ -142,7 +144,7 @@ def static_scene(
         middle_s=middle_s,
         to_reference_slope_s=-csi.cfo_reference_hz / float(csi.carrier_hz) * middle_s,
         cfo_hz=csi.cfo_reference_hz + residual_hz,
-        cfo_std_hz=seen.reference.phase_std_rad / (2.0 * pi * spread) if spread > 0.0 else inf,
+        cfo_std_hz=hypot(seen.reference.phase_std_rad / (2.0 * pi * spread), slow_hz) if spread > 0.0 else inf,
         movers=seen.detections,
         valid=not reason,
         reason=reason,

@@ -126,6 +126,13 @@ def two_way_link(observation: Observation) -> TwoWayLink:
         raise ValueError("the two directions know no element in common")
     middle_forward = float(np.average(forward.symbol_s, weights=per_symbol))
     middle_reverse = float(np.average(reverse.symbol_s, weights=per_symbol))
+    # What the two references have in common, clocks aside, is the acquisition's error: a Doppler of the whole scene,
+    # which would blur it over the slot and pass for travel between the slots. CFO²/fc: each counts seconds on its own
+    # clock.
+    common_hz = 0.5 * (forward.cfo_reference_hz + reverse.cfo_reference_hz - cfo_reference_hz**2 / carrier_hz)
+    stretch = 1.0 + forward.subcarrier_hz / carrier_hz
+    for number, (state, middle) in enumerate(((forward, middle_forward), (reverse, middle_reverse))):
+        values[number] = values[number] * np.exp(2j * pi * common_hz * np.outer(state.symbol_s - middle, stretch))
     # The reverse symbols departed at these times on n's clock; m's clock, which timed them, ran cfo/carrier fast.
     middle_departed = middle_reverse * (1.0 - cfo_reference_hz / carrier_hz)
     epoch = forward.reference.shifted(middle_forward)

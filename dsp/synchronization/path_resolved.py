@@ -16,10 +16,11 @@ from dsp.channel import ChannelState, FloatArray
 from dsp.sensing.detection import Detections, Search
 from dsp.synchronization.base import Need, Observation, Offset, require
 from dsp.synchronization.carrier_alias import ALIASED, drifting_alias
-from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_bound, with_movers
+from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_bound, moving, with_movers
 from dsp.synchronization.path_resolved_angle import static_directions
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
 from dsp.synchronization.path_resolved_dictionary import dictionary_paths
+from dsp.synchronization.slow_mover import slow_mover_doubt_hz
 from dsp.synchronization.symbol_grid import phase_frequency
 
 __all__ = ["STATIC_PATH_DELAY", "MovingPath", "PathResolved", "PathResolvedAngle", "PathResolvedDictionary"]
@@ -334,7 +335,9 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     if slope is None:
         notes.append("no CFO: the packets share no phase that tells one")
     else:
-        cfo_hz, cfo_std_hz = csi.cfo_reference_hz + slope[0], hypot(slope[1], observation.clock_std_hz)
+        still = state.csi.values - moving(state.csi, found) if len(found.parameters) else state.csi.values
+        slow_hz = slow_mover_doubt_hz(still, csi.weights, csi.noise, csi.symbol_s, csi.subcarrier_hz)
+        cfo_hz, cfo_std_hz = csi.cfo_reference_hz + slope[0], hypot(slope[1], slow_hz, observation.clock_std_hz)
     reason = _moving_reference(paths, tuple(movers), float(np.ptp(csi.symbol_s)))
     if slope is not None and drifting_alias(
         state.timing_s, state.timing_std_s, csi.symbol_s, slope[0], float(csi.carrier_hz)

@@ -90,7 +90,7 @@ def with_movers(csi: ChannelState, start: Aligned, search: Search) -> tuple[Alig
     for _ in range(_JOINT_PASSES):
         if not len(found.parameters):
             break
-        movers = _movers(csi, found)
+        movers = moving(csi, found)
         timing, phase = _refined(csi, state.static[:, None, :] + movers, state.timing_s)
         change_s = float(np.sqrt(np.mean((timing - timing.mean() - state.timing_s) ** 2)))
         state = _finished(csi, timing, phase, movers)
@@ -197,7 +197,7 @@ class _Nuisances:
         return np.concatenate([rows.real, rows.imag], axis=1)
 
 
-def _movers(csi: ChannelState, found: Detections) -> ComplexArray:
+def moving(csi: ChannelState, found: Detections) -> ComplexArray:
     """Moving paths on the slot's symbols, shape (antenna, symbol, subcarrier)."""
     signal = unit_paths(
         found.parameters,

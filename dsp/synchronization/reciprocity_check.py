@@ -21,7 +21,7 @@ from dsp.synchronization.carrier_alias import ALIASED, two_way_alias
 from dsp.synchronization.matched_product import NO_COMMON_CHANNEL, Residual, TwoWayLink, rises
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
-__all__ = ["NOT_RECIPROCAL", "NonReciprocal", "judged", "non_reciprocal_paths"]
+__all__ = ["NOT_RECIPROCAL", "NonReciprocal", "frequency_doubt_hz", "judged", "non_reciprocal_paths"]
 
 NOT_RECIPROCAL = "the two directions do not see the same channel: paths not reciprocal or moved between the slots"
 
@@ -96,11 +96,9 @@ def judged(
     to_s = offset.to_s
     to_extra_s = residual.to_std_s * np.sqrt(growth**2 - 1.0)
     cfo_extra_hz = residual.cfo_std_hz * np.sqrt(growth**2 - 1.0)
-    cfo_extra_hz = float(np.hypot(cfo_extra_hz, _slow_phase_deviation(link, residual, observation)))
+    cfo_extra_hz = float(np.hypot(cfo_extra_hz, frequency_doubt_hz(link, residual, seen, observation)))
     if len(seen.delays_s):
         reasons.append("a path changed between the slots: deviations widened")
-        span_s = float(np.ptp(link.symbol_s)) * len(link.symbol_s) / max(len(link.symbol_s) - 1, 1)
-        cfo_extra_hz = np.hypot(cfo_extra_hz, _SLOPE_OF_PATH * np.sqrt(power) / max(span_s, 1e-12))
         joint_s = _MODEL_GROWTH * growth * max(residual.to_std_s, seen.plain_std_s) * seen.deviation_factor
         to_extra_s = np.sqrt(max(joint_s**2 - residual.to_std_s**2, 0.0))
         if not correct or seen.static_part < _STATIC:
@@ -117,6 +115,17 @@ def judged(
         reason="; ".join(reasons),
         details=details,
     )
+
+
+def frequency_doubt_hz(
+    link: TwoWayLink, residual: Residual, seen: NonReciprocal, observation: Observation
+) -> float:
+    """What slow undulations of the common phase, and paths that changed, add to the frequency offset's deviation."""
+    doubt_hz = _slow_phase_deviation(link, residual, observation)
+    if not len(seen.delays_s):
+        return doubt_hz
+    span_s = float(np.ptp(link.symbol_s)) * len(link.symbol_s) / max(len(link.symbol_s) - 1, 1)
+    return float(np.hypot(doubt_hz, _SLOPE_OF_PATH * np.sqrt(seen.power) / max(span_s, 1e-12)))
 
 
 def non_reciprocal_paths(link: TwoWayLink, residual: Residual) -> NonReciprocal:

@@ -22,7 +22,7 @@ from dsp.synchronization.matched_product import (
     two_way_offset,
 )
 from dsp.synchronization.reciprocity import likelihood_residual
-from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, non_reciprocal_paths
+from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, frequency_doubt_hz, non_reciprocal_paths
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
 __all__ = ["SpectralCorrelation", "SpectralCorrelationInterpolated"]
@@ -63,7 +63,7 @@ class SpectralCorrelation:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual, stands_out = _on_grid(link, observation.clock_std_hz)
-        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
+        return _judged(two_way_offset(link, residual, observation), observation, link, residual, stands_out)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,12 @@ class SpectralCorrelationInterpolated:
         require(observation, self.needs)
         link = two_way_link(observation)
         residual, stands_out = _interpolated(link, observation.clock_std_hz)
-        return _judged(two_way_offset(link, residual, observation), link, residual, stands_out)
+        return _judged(two_way_offset(link, residual, observation), observation, link, residual, stands_out)
 
 
-def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bool) -> Offset:
+def _judged(
+    offset: Offset, observation: Observation, link: TwoWayLink, residual: Residual, stands_out: bool
+) -> Offset:
     """Offset with its assumptions tested: a peak above the noise, and directions that see the same channel.
 
     The test of reciprocity is that of the likelihood method, at its own offsets. Where the matched product does not
@@ -110,12 +112,15 @@ def _judged(offset: Offset, link: TwoWayLink, residual: Residual, stands_out: bo
     seen = non_reciprocal_paths(link, likely)
     if not seen.reciprocal:
         return replace(offset, valid=False, reason=NOT_RECIPROCAL)
+    widened = replace(
+        offset, cfo_std_hz=float(np.hypot(offset.cfo_std_hz or 0.0, frequency_doubt_hz(link, likely, seen, observation)))
+    )
     if not len(seen.delays_s):
-        return offset
+        return widened
     apart_s = residual.to_s - likely.to_s - seen.to_correction_s
     joint_s = likely.to_std_s * seen.deviation_factor
     return replace(
-        offset,
+        widened,
         to_std_s=float(np.hypot(np.hypot(offset.to_std_s, joint_s), apart_s)),
         reason="a path changed between the slots: deviations widened",
     )

@@ -112,7 +112,7 @@ def structured_offset(observation: Observation, link: TwoWayLink, found: Structu
         objection = objection or misplaced
     elif separate:
         objection = objection or "separate ports, and the line of sight's geometry is not known"
-    to_s = float(fit.to_s[chosen]) - _travelled(observation, link)
+    to_s = float(fit.to_s[chosen])
     if separate and isinstance(geometry, LineOfSight):
         to_s -= 0.5 * (geometry.forward_s - geometry.reverse_s)
     residual = Residual(
@@ -284,18 +284,6 @@ _LINE_LOST = 5.0  # of the deviation that the line of sight would have alone
 _FARTHEST = 0.5  # of 1/B: a path this far from where it must be is another, however unsure
 _PLACE_TOLERANCE = 0.1
 """Of 1/B: chain constants that are alike in both directions cancel in the offset and stand in the sum."""
-
-
-def _travelled(observation: Observation, link: TwoWayLink) -> float:
-    """What the fit takes for half the paths' travel between the slots, but is the references' common error.
-
-    A Doppler common to all paths stands in the residuals less the mean of the two references, which is zero but for
-    that Doppler, for the acquisition's errors, and for CFO²/fc: each direction counts seconds on its own clock.
-    """
-    assert observation.reverse is not None
-    common_hz = observation.forward.cfo_reference_hz + observation.reverse.cfo_reference_hz
-    common_hz -= link.cfo_reference_hz**2 / link.carrier_hz
-    return 0.25 * _gap(observation) * common_hz / link.carrier_hz
 
 
 def _gap(observation: Observation) -> float:
