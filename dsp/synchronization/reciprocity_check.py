@@ -117,9 +117,7 @@ def judged(
     )
 
 
-def frequency_doubt_hz(
-    link: TwoWayLink, residual: Residual, seen: NonReciprocal, observation: Observation
-) -> float:
+def frequency_doubt_hz(link: TwoWayLink, residual: Residual, seen: NonReciprocal, observation: Observation) -> float:
     """What slow undulations of the common phase, and paths that changed, add to the frequency offset's deviation."""
     doubt_hz = _slow_phase_deviation(link, residual, observation)
     if not len(seen.delays_s):

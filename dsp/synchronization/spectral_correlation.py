@@ -88,9 +88,7 @@ class SpectralCorrelationInterpolated:
         return _judged(two_way_offset(link, residual, observation), observation, link, residual, stands_out)
 
 
-def _judged(
-    offset: Offset, observation: Observation, link: TwoWayLink, residual: Residual, stands_out: bool
-) -> Offset:
+def _judged(offset: Offset, observation: Observation, link: TwoWayLink, residual: Residual, stands_out: bool) -> Offset:
     """Offset with its assumptions tested: a peak above the noise, and directions that see the same channel.
 
     The test of reciprocity is that of the likelihood method, at its own offsets. Where the matched product does not
@@ -113,7 +111,8 @@ def _judged(
     if not seen.reciprocal:
         return replace(offset, valid=False, reason=NOT_RECIPROCAL)
     widened = replace(
-        offset, cfo_std_hz=float(np.hypot(offset.cfo_std_hz or 0.0, frequency_doubt_hz(link, likely, seen, observation)))
+        offset,
+        cfo_std_hz=float(np.hypot(offset.cfo_std_hz or 0.0, frequency_doubt_hz(link, likely, seen, observation))),
     )
     if not len(seen.delays_s):
         return widened

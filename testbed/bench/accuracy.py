@@ -230,6 +230,8 @@ BENCHES: dict[str, tuple[int, Callable[[int, int, int, Progress], list[BenchRow]
     "mesh": (400, partial(_points, "reference_clocks", "mesh_points")),
     "clock-prediction": (400, partial(_points, "reference_clocks", "prediction_points")),
     "localization": (400, partial(_reference, "localization")),
+    "contract": (400, partial(_points, "contract", "points")),
+    "applicability": (400, partial(_points, "applicability", "points")),
     "survey-5": (200, partial(_points, "survey_fingerprint", "points_5")),
     "survey-6": (400, partial(_points, "survey_fingerprint", "points_6")),
     "survey-7": (100, partial(_points, "survey_reciprocity", "points_7")),

@@ -21,7 +21,7 @@ from testbed.bench.contract import MEMBERS, Draw, study
 from testbed.bench.contract_scenes import Link, Path, turned
 from testbed.bench.rows import BenchRow, share_row
 
-__all__ = ["CASES", "INTACT", "Case", "points", "rows"]
+__all__ = ["CASES", "INTACT", "Case", "points", "snr_db_of"]
 
 SNR_DB = 10.0
 _RATIO_SNR_DB = 20.0
@@ -219,13 +219,13 @@ def points(trials: int, seed: int, cases: Sequence[Case] = (*INTACT, *CASES)) ->
     return [partial(_figures, case, name, trials, seed) for case in cases for name in case.methods]
 
 
-def rows(trials: int, seed: int, cases: Sequence[Case] = (*INTACT, *CASES)) -> list[BenchRow]:
-    """Silently wrong results and false rejections of every case and method."""
-    return [row for point in points(trials, seed, cases) for row in point()]
+def snr_db_of(name: str) -> float:
+    """SNR at which a method's assumptions are studied."""
+    return _RATIO_SNR_DB if name in _RATIO else SNR_DB
 
 
 def _figures(case: Case, name: str, trials: int, seed: int) -> list[BenchRow]:
-    snr_db = _RATIO_SNR_DB if name in _RATIO else SNR_DB
+    snr_db = snr_db_of(name)
     seen = study(MEMBERS[name], snr_db, trials, seed, case.draw)
     counted = [("silent_wrong_rate", seen.wrong, 0.01)]
     rejected = seen.trials - seen.valid

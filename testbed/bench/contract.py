@@ -14,10 +14,8 @@ from math import hypot, sqrt
 import numpy as np
 
 from dsp.bounds.link import grid_std
-from dsp.synchronization.base import Method, Offset
-from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation
-from dsp.synchronization.fingerprint import FingerprintMethod
-from dsp.synchronization.registry import METHODS as REGISTERED
+from dsp.synchronization.base import Offset
+from dsp.synchronization.registry import METHODS
 from testbed.bench import contract_links as links
 from testbed.bench.contract_scenes import Link
 from testbed.bench.rows import BenchRow, rmse_row, share_row
@@ -25,13 +23,13 @@ from testbed.bench.rows import BenchRow, rmse_row, share_row
 __all__ = [
     "BELOW_DB",
     "MEMBERS",
-    "METHODS",
     "SNR_DB",
     "Member",
     "Quantity",
     "Trials",
     "estimated",
     "first_harmonic",
+    "points",
     "quantities",
     "rows",
     "study",
@@ -44,10 +42,6 @@ WRONG = 5.0
 
 Draw = Callable[..., Link]
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
-
-METHODS: dict[str, Method] = {
-    one.name: one for one in (*REGISTERED.values(), FingerprintMethod(), Cooperation(), CooperationCorrelation())
-}
 
 
 @dataclass(frozen=True)
@@ -206,32 +200,35 @@ def first_harmonic(fractions: Array, errors: Array) -> tuple[float, float]:
     return float(np.hypot(*parts)), float(deviation)
 
 
-def rows(trials: int, seed: int) -> list[BenchRow]:
-    """Every method's ratios to its bound, honesty, bias over the fraction of a sample, and grace below threshold."""
-    made: list[BenchRow] = []
-    for member in MEMBERS.values():
-        each = [study(member, snr_db, trials, seed) for snr_db in SNR_DB]
-        for one in each:
-            made += _figures(member, one)
-        for key in member.goals:
-            kept = [one for one in each if key in one.by_std]
-            if kept:
-                fractions = np.concatenate([one.fractions for one in kept])
-                errors = np.concatenate([one.by_std[key] for one in kept])
-                amplitude, deviation = first_harmonic(fractions, errors)
-                made.append(
-                    BenchRow(
-                        scenario="contract", method=member.name, parameters={"quantity": key},
-                        metric="bias_over_fraction", unit="1", value=amplitude, bound=0.1, ratio=amplitude / 0.1,
-                        trials=errors.size, standard_error=deviation,
-                    )
-                )  # fmt: skip
-        for snr_db in BELOW_DB:
-            one = study(member, snr_db, trials, seed)
-            for metric, count in (("silent_wrong_rate", one.wrong), ("valid_share", one.valid)):
-                row = share_row("contract", member.name, metric, count, one.trials, 0.01)
-                row.parameters = {"snr_db": snr_db}
-                made.append(row)
+def points(trials: int, seed: int) -> list[Callable[[], list[BenchRow]]]:
+    """Work of every method, each to be done in any process."""
+    return [partial(rows, name, trials, seed) for name in MEMBERS]
+
+
+def rows(name: str, trials: int, seed: int) -> list[BenchRow]:
+    """One method's ratios to its bound, honesty, bias over the fraction of a sample, and grace below threshold."""
+    member = MEMBERS[name]
+    each = [study(member, snr_db, trials, seed) for snr_db in SNR_DB]
+    made = [row for one in each for row in _figures(member, one)]
+    for key in member.goals:
+        kept = [one for one in each if key in one.by_std]
+        if not kept:
+            continue
+        fractions = np.concatenate([one.fractions for one in kept])
+        errors = np.concatenate([one.by_std[key] for one in kept])
+        amplitude, deviation = first_harmonic(fractions, errors)
+        row = BenchRow(
+            scenario="contract", method=name, parameters={"quantity": key}, metric="bias_over_fraction", unit="1",
+            value=amplitude, bound=0.1, ratio=amplitude / 0.1, trials=errors.size, standard_error=deviation,
+        )  # fmt: skip
+        made.append(row)
+    for snr_db in BELOW_DB:
+        one = study(member, snr_db, trials, seed)
+        wrong = share_row("contract", name, "silent_wrong_rate", one.wrong, one.trials, 0.01)
+        valid = share_row("contract", name, "valid_share", one.valid, one.trials, 1.0)
+        for row in (wrong, valid):
+            row.parameters = {"snr_db": snr_db}
+            made.append(row)
     return made
 
 

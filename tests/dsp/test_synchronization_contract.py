@@ -14,10 +14,10 @@ import pytest
 from scipy import stats
 
 from dsp.synchronization.base import MissingInputError, Need
+from dsp.synchronization.registry import METHODS
 from testbed.bench.contract import (
     BELOW_DB,
     MEMBERS,
-    METHODS,
     SNR_DB,
     Quantity,
     estimated,
@@ -36,7 +36,7 @@ TWO_WAY = {
     "spectral-cc-interpolated",
     "auto",
 }
-HIGH_DB = 25.0
+HIGH_DB = 20.0
 
 
 def found(name: str, link: Link) -> dict[str, Quantity]:
@@ -67,7 +67,9 @@ def test_errors_keep_to_bound_and_deviation_without_bias_from_0_to_30_db(name: s
     member = MEMBERS[name]
     seen = [study(member, snr_db, 10, seed=7) for snr_db in SNR_DB]
     assert all(one.wrong == 0 for one in seen)
-    assert all(one.valid == one.trials for one in seen if one.snr_db >= member.from_db)
+    judged = [one for one in seen if one.snr_db >= member.from_db]
+    # two in a hundred may be refused: three or more of forty would be so once in twenty
+    assert sum(one.valid for one in judged) >= 0.95 * sum(one.trials for one in judged)
     for key, goal in member.goals.items():
         kept = [one for one in seen if key in one.by_std]
         ratios = np.concatenate([one.by_bound[key] for one in kept])
