@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "plan": ("testbed.commands.plan", "Predict what an experiment can reach, before it is run."),
+    "signalling": ("testbed.commands.signalling", "Design precoders that sense and serve users at once."),
     "run": ("testbed.commands.run", "Run an experiment: record, synchronize, sense, report."),
     "replay": ("testbed.commands.replay", "Process a recording again."),
     "report": ("testbed.commands.report", "Write a run's report again."),

@@ -1,0 +1,69 @@
+"""`isac signalling`: precoders that locate a target as well as users and power allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("signalling")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--picture", type=click.Path(path_type=Path), help="PNG to write; NAME-signalling.png if not given.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+def command(file: Path, picture: Path | None, json_file: Path | None) -> None:
+    """Design the precoders of the stations in FILE: the least position error of the target under every user's SINR and
+    every antenna's power, certified by the relaxation's bound.
+    """
+    from math import log10
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from testbed.bench.rows import BenchRow, write_rows
+    from testbed.environment import versions
+    from testbed.errors import UserError
+    from testbed.planning.signalling import load_signalling, solve
+    from testbed.planning.signalling_picture import draw_signalling
+    from testbed.report.style import quantity
+
+    said = load_signalling(file)
+    path = picture if picture is not None else Path(f"{said.design.name}-signalling.png")
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise UserError(f"--picture is {path}: give a PNG in a folder that exists")
+    done = solve(said, source=str(file))
+    design = done.design
+    rows = [
+        BenchRow(scenario=said.design.name, metric="position_rmse_bound", unit="m", value=design.crlb_m2**0.5,
+                 bound=design.bound_m2**0.5, ratio=(design.crlb_m2 / design.bound_m2) ** 0.5,
+                 parameters={"mode": said.design.mode, "sensing": said.design.sensing}),
+        BenchRow(scenario=said.design.name, metric="position_rmse_bound_without_users", unit="m",
+                 value=done.unconstrained_m2**0.5),
+        *(
+            BenchRow(scenario=said.design.name, metric="sinr", unit="dB", value=10 * log10(value),
+                     bound=10 * log10(wanted), parameters={"user": number})
+            for number, (value, wanted) in enumerate(zip(design.sinr, done.demand.sinr, strict=True), start=1)
+        ),
+        BenchRow(scenario=said.design.name, metric="antenna_power", unit="W", value=float(design.antenna_power.max()),
+                 bound=done.demand.antenna_power),
+        BenchRow(scenario=said.design.name, metric="processor_time", unit="s", value=design.seconds),
+    ]  # fmt: skip
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for head in ("", "reached", "bound or demand"):
+        table.add_column(head, justify="left" if not head else "right")
+    table.add_row("position error", quantity(design.crlb_m2**0.5, "m"), quantity(design.bound_m2**0.5, "m"))
+    table.add_row("above the bound by at most", f"{100 * max(design.gap, 0.0):.2g} %", "")
+    table.add_row("without users", quantity(done.unconstrained_m2**0.5, "m"), "")
+    for number, (value, wanted) in enumerate(zip(design.sinr, done.demand.sinr, strict=True), start=1):
+        table.add_row(f"SINR of user {number}", f"{10 * log10(value):.2f} dB", f"{10 * log10(wanted):.2f} dB")
+    table.add_row("strongest antenna", quantity(float(design.antenna_power.max()), "W"),
+                  quantity(done.demand.antenna_power, "W"))  # fmt: skip
+    table.add_row("streams: users, sensing", f"{len(design.sinr)}, {len(design.precoders) - len(design.sinr)}", "")
+    table.add_row("processor time", quantity(design.seconds, "s"), "")
+    Console(highlight=False, markup=False).print(table)
+    draw_signalling(done, path)
+    if json_file is not None:
+        write_rows(json_file, rows, versions())
+    click.echo(f"picture: {path}")

@@ -1,0 +1,202 @@
+"""A signalling experiment: its file, the channels and echoes that follow from it, and the design."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from math import pi, radians
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from dsp import SPEED_OF_LIGHT_MPS
+from dsp.channel import ComplexArray, FloatArray
+from dsp.network.cooperation import Cooperation
+from dsp.network.design import Demand, Design, InfeasibleError, design_precoders
+from dsp.network.sensing_information import Geometry, InformationTerms, information_terms, position_crlb, steering
+from testbed.errors import UserError
+
+__all__ = ["Signalling", "SignallingFile", "load_signalling", "solve"]
+
+_BOLTZMANN_290K = 1.380649e-23 * 290.0
+Place = Annotated[list[float], Meta(min_length=2, max_length=2)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file: unknown keys are errors."""
+
+
+class _Design(_Table, frozen=True, kw_only=True):
+    """What is designed, and under which demands."""
+
+    name: str
+    mode: Literal["coordinated", "non-coherent", "coherent"] = "coherent"
+    """How the stations serve the users together."""
+    sensing: Literal["non-coherent", "coherent"] = "non-coherent"
+    """Whether echoes' carrier phases, synchronized between the stations, tell the position too."""
+    sinr_db: float | list[float] = 10.0
+    """Least signal to interference and noise ratio, of all users or of each."""
+    antenna_power_w: Positive = 0.1
+    """Most that an antenna sends."""
+    timing_std_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Deviation of each station's clock, which the design allows for; 0: synchronous."""
+
+
+class _Radio(_Table, frozen=True, kw_only=True):
+    """What all stations have in common."""
+
+    carrier_hz: Positive
+    bandwidth_hz: Positive
+    antennas: Annotated[int, Meta(ge=1, le=64)] = 4
+    """Of each station, half a wavelength apart."""
+    noise_figure_db: float = 7.0
+    interval_s: Positive = 1e-3
+    """Over which an echo is integrated."""
+
+
+class _Station(_Table, frozen=True, kw_only=True):
+    position_m: Place
+    heading_deg: float = 0.0
+    """Direction of the array's broadside, counter-clockwise from the x axis."""
+
+
+class _User(_Table, frozen=True, kw_only=True):
+    position_m: Place
+
+
+class _Target(_Table, frozen=True, kw_only=True):
+    position_m: Place
+    rcs_m2: Positive = 1.0
+
+
+class SignallingFile(_Table, frozen=True, kw_only=True):
+    """A signalling experiment as its file states it."""
+
+    design: _Design
+    radio: _Radio
+    station: Annotated[list[_Station], Meta(min_length=1)]
+    user: list[_User] = []
+    target: _Target
+
+
+@dataclass(frozen=True)
+class Signalling:
+    """The experiment in numbers, and its design."""
+
+    said: SignallingFile
+    geometry: Geometry
+    terms: InformationTerms
+    demand: Demand
+    design: Design
+
+    @property
+    def unconstrained_m2(self) -> float:
+        """Bound with every antenna of every station aimed at the target, no user served."""
+        full = self.demand.antenna_power * self.geometry.antennas**2
+        return position_crlb(self.terms.at(np.full(len(self.terms.station), full)))
+
+
+def load_signalling(path: Path) -> SignallingFile:
+    """Experiment in the file ``path``.
+
+    Raises
+    ------
+    UserError
+        One line: the file, the key, what is wrong.
+    """
+    try:
+        said = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), SignallingFile)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        raise UserError(f"{path}: {where.strip('.`') or 'the file'}: {text[0].lower()}{text[1:]}") from None
+    wanted = said.design.sinr_db
+    if isinstance(wanted, list) and len(wanted) != len(said.user):
+        raise UserError(
+            f"{path}: design.sinr_db has {len(wanted)} values for {len(said.user)} users: give one for each"
+        )
+    target = np.array(said.target.position_m)
+    for number, station in enumerate(said.station, start=1):
+        for what, place in (("target", target), *(("a user", np.array(user.position_m)) for user in said.user)):
+            if np.linalg.norm(place - np.array(station.position_m)) < 1.0:
+                raise UserError(f"{path}: station {number} stands within a metre of {what}: move one of them")
+    return said
+
+
+def solve(said: SignallingFile, *, source: str) -> Signalling:
+    """Design of the experiment.
+
+    Raises
+    ------
+    UserError
+        If the demands cannot be met, the layout leaves a direction open, or cvxpy is not installed.
+    """
+    stations = np.array([one.position_m for one in said.station], dtype=float)
+    geometry = Geometry(
+        stations_m=stations,
+        headings_rad=np.radians([one.heading_deg for one in said.station]),
+        antennas=said.radio.antennas,
+        target_m=np.array(said.target.position_m, dtype=float),
+        carrier_hz=said.radio.carrier_hz,
+        bandwidth_hz=said.radio.bandwidth_hz,
+    )
+    terms = information_terms(
+        geometry, _echo_snr(said, geometry), coherent=said.design.sensing == "coherent",
+        timing_std_s=said.design.timing_std_s,
+    )  # fmt: skip
+    full = terms.at(np.full(len(stations), said.design.antenna_power_w * said.radio.antennas))
+    if not np.isfinite(position_crlb(full)):
+        raise UserError(
+            f"{source}: with {len(stations)} station(s) a direction of the target's position stays open: move the "
+            "stations off one line with it, or give them more antennas"
+        )
+    wanted = said.design.sinr_db
+    demand = Demand(
+        channels=_channels(said, geometry),
+        noise=_noise_w(said),
+        sinr=10 ** (np.array(wanted if isinstance(wanted, list) else [wanted] * len(said.user)) / 10),
+        antenna_power=said.design.antenna_power_w,
+        mode=Cooperation(said.design.mode),
+    )
+    try:
+        design = design_precoders(geometry, terms, demand)
+    except InfeasibleError as error:
+        raise UserError(f"{source}: design.sinr_db: {error}") from None
+    except ModuleNotFoundError:
+        raise UserError("isac signalling needs cvxpy: pip install 'isac-testbed[design]'") from None
+    return Signalling(said, geometry, terms, demand, design)
+
+
+def _noise_w(said: SignallingFile) -> float:
+    return float(_BOLTZMANN_290K * said.radio.bandwidth_hz * 10 ** (said.radio.noise_figure_db / 10))
+
+
+def _channels(said: SignallingFile, geometry: Geometry) -> ComplexArray:
+    """Free space from every station to every user, with the carrier's phase over the way."""
+    wavelength = SPEED_OF_LIGHT_MPS / geometry.carrier_hz
+    channels = np.zeros((len(said.user), len(said.station), geometry.antennas), dtype=complex)
+    for number, user in enumerate(said.user):
+        for index, station in enumerate(said.station):
+            away = np.array(user.position_m) - np.array(station.position_m)
+            distance = float(np.linalg.norm(away))
+            bearing = float(np.arctan2(away[1], away[0])) - radians(station.heading_deg)
+            level = wavelength / (4 * pi * distance) * np.exp(2j * pi * distance / wavelength)
+            channels[number, index] = level * steering(bearing, geometry.antennas)
+    return channels
+
+
+def _echo_snr(said: SignallingFile, geometry: Geometry) -> FloatArray:
+    """SNR of each echo at one antenna, integrated, for a watt of illumination: the bistatic radar equation."""
+    wavelength = SPEED_OF_LIGHT_MPS / geometry.carrier_hz
+    distance = np.linalg.norm(geometry.target_m - geometry.stations_m, axis=1)
+    gain = wavelength**2 * said.target.rcs_m2 / ((4 * pi) ** 3 * np.outer(distance, distance) ** 2)
+    return np.asarray(gain * said.radio.bandwidth_hz * said.radio.interval_s / _noise_w(said))

@@ -1,0 +1,51 @@
+"""`isac signalling`: the shipped file, and one line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from testbed.cli import main
+
+pytest.importorskip("cvxpy")
+FILE = Path(__file__).parents[3] / "scenarios" / "signalling" / "three-stations.toml"
+
+
+def test_shipped_file_is_designed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, figures = tmp_path / "p.png", tmp_path / "f.json"
+    assert main(["signalling", str(FILE), "--picture", str(picture), "--json", str(figures)]) == 0
+    assert "SINR of user 2" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    rows = {row["metric"]: row for row in msgspec.json.decode(figures.read_bytes())["rows"]}
+    assert rows["position_rmse_bound"]["ratio"] == pytest.approx(1.0, abs=0.005)
+    assert rows["sinr"]["value"] >= 12.0 - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sinr_db = 12.0", "sinr_db = 90.0", "design.sinr_db: no precoders give the users 90.0 dB, 90.0 dB"),
+        ("sinr_db = 12.0", "sinr_db = [3.0]", "design.sinr_db has 1 values for 2 users"),
+        ('mode = "coherent" ', 'mode = "magic" ', "design.mode: invalid enum value 'magic'"),
+        ("antennas = 4", "antennae = 4", "radio: object contains unknown field `antennae`"),
+        ("position_m = [62.0, 41.0]", "position_m = [0.0, 0.5]", "station 1 stands within a metre of target"),
+        ("antennas = 4", "antennas = 1", ""),
+    ],
+)
+def test_mistakes_take_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
+) -> None:
+    text = FILE.read_text()
+    assert old in text
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace(old, new))
+    code = main(["signalling", str(path), "--picture", str(tmp_path / "p.png")])
+    said = capsys.readouterr().err
+    if message:
+        assert code == 2
+        assert message in said
+        assert said.count("\n") == 1
+    else:
+        assert code in (0, 2)
