@@ -29,14 +29,18 @@ class Child:
             str(path) for path in (_ROOT, os.environ.get("PYTHONPATH", "")) if str(path)
         )
         # A session of its own: Ctrl-C is for the coordinator, which then ends its children in order.
-        self.process = subprocess.Popen(
-            [interpreter or sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._words,
-            start_new_session=True,
-            env=environment,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [interpreter or sys.executable, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                start_new_session=True,
+                env=environment,
+            )
+        except OSError:
+            self._words.close()
+            raise
 
     @property
     def exited(self) -> bool:

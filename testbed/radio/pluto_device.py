@@ -83,19 +83,17 @@ class PlutoDevice:
     def __init__(self, name: str, options: Pluto, channels: int, *, patient: bool = False) -> None:
         self._name, self._options, self._channels, self._patient = name, options, channels, patient
         self._adi, self._iio = _libraries()
+        self.facts: dict[str, str] = {}
         self.uri = self._address()
-        try:
-            context = self._iio.Context(self.uri)
-        except OSError as error:
-            raise RadioError(f'no Pluto answers at node.pluto.uri = "{self.uri}" of {name!r}: {error}') from None
-        self.facts = {key: str(value) for key, value in context.attrs.items()}
-        self._refuse_others({device.name: device for device in context.devices})
-        del context
         make = self._adi.Pluto if channels == 1 else self._adi.ad9361
         try:
+            # One context and no other: whoever serves it need not tell two of ours apart.
             self._sdr: Any = make(uri=self.uri)
-        except Exception as error:  # pyadi raises nothing more particular
+            context = self._sdr.ctx
+        except Exception as error:  # pyadi raises nothing more particular, and hides the reason
+            self._refuse_others(self._context())
             raise RadioError(f'the Pluto at "{self.uri}" of {name!r} does not open: {error}') from None
+        self._refuse_others(context)
         self._busy = threading.Lock()
         """Held while libiio works on a buffer, which nobody may destroy meanwhile."""
         self._closed = False
@@ -133,7 +131,17 @@ class PlutoDevice:
         found = re.match(r"v?(\d+)\.(\d+)", self.facts.get("fw_version", ""))
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
-    def _refuse_others(self, devices: dict[str | None, Any]) -> None:
+    def _context(self) -> Any:
+        """What answers at the address, whatever it is."""
+        try:
+            return self._iio.Context(self.uri)
+        except OSError as error:
+            where = f'node.pluto.uri = "{self.uri}" of {self._name!r}'
+            raise RadioError(f"no Pluto answers at {where}: {error}") from None
+
+    def _refuse_others(self, context: Any) -> None:
+        self.facts = {key: str(value) for key, value in context.attrs.items()}
+        devices = {device.name: device for device in context.devices}
         model, version = self.facts.get("hw_model", "unknown"), self.facts.get("fw_version", "unknown")
         where = f'node.pluto.uri = "{self.uri}" of {self._name!r}'
         if "pluto" not in model.lower() or not {"ad9361-phy", "cf-ad9361-lpc"} <= set(devices):

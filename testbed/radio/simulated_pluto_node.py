@@ -57,6 +57,7 @@ class SimulatedPluto(PlutoRadio):
 
     def configure(self, settings: Settings) -> Applied:
         """See `Radio.configure`: the Pluto is switched on with it."""
+        self._let_go()  # the client before its server, which it would miss
         self._leave()
         model = "1r1t" if settings.antennas == 1 else "2r2t"
         try:
@@ -75,8 +76,10 @@ class SimulatedPluto(PlutoRadio):
     def close(self) -> None:
         """See `Radio.close`."""
         self._closed = True
-        self._leave()  # whoever waits for the ether in another thread wakes up
+        if isinstance(self._medium, EtherMedium):
+            self._medium.hang_up()  # whoever waits for the ether in another thread wakes up
         super().close()
+        self._leave()
 
     def _leave(self) -> None:
         server, self._server = self._server, None

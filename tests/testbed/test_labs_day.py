@@ -86,3 +86,42 @@ def test_a_labs_day(tmp_path: Path) -> None:
         assert np.max(np.abs(errors / bounds)) < 5, method
         pairs = {(row.receiver, row.transmitter) for row in good}
         assert len(pairs) == 3
+
+
+def outcome_of(text: str) -> str:
+    """How a run of two simulated USRPs ends at once."""
+    scenario = loads(text, source="two USRPs")
+    return acquire(scenario, lambda done: None, lambda done: None, progress=lambda done, said: None).failure
+
+
+TWO = """
+[experiment]
+name = "two"
+[waveform]
+carrier_hz = 2.4e9
+sample_rate_hz = 4e6
+fft_size = 256
+cp_samples = 32
+active_subcarriers = 200
+symbols = 8
+[[node]]
+name = "west"
+position_m = [0, 0]
+radio = "usrp"
+usrp = { args = "type=simulated,serial=F5EAC0" }
+[[node]]
+name = "east"
+position_m = [30, 0]
+radio = "usrp"
+usrp = { args = "type=simulated,serial=F5EAC0" }
+"""
+
+
+def test_two_nodes_on_one_device_are_found_out_by_its_serial_number() -> None:
+    said = outcome_of(TWO)
+    assert "are one device, usrp F5EAC0: give each its own, by serial number" in said
+
+
+def test_an_interpreter_that_is_not_there_is_one_line() -> None:
+    broken = TWO.replace('serial=F5EAC0" }', 'serial=F5EAC0", python = "/nowhere/python" }', 1)
+    assert outcome_of(broken) == "node.usrp.python of 'west' is \"/nowhere/python\": No such file or directory"
