@@ -124,7 +124,7 @@ def _point(trials: int, seed: int, number: int, snr_db: float) -> list[BenchRow]
             found += 1
             paths.remove(path)
             # the mirror image has both signs turned: a delay of the right sign with the Doppler's wrong
-            wrong_signs += path.doppler_hz * trial.doppler_hz[target] < 0.0
+            wrong_signs += bool(path.doppler_hz * trial.doppler_hz[target] < 0.0)
             error_s = path.delay_s - float(trial.delay_s[target])
             tally.add("delay", error_s, trial.delay_bound_s[target], path.delay_std_s)
             tally.add("range", SPEED_OF_LIGHT_MPS * error_s, SPEED_OF_LIGHT_MPS * trial.delay_bound_s[target])

@@ -108,7 +108,15 @@ def print_rows(rows: Sequence[BenchRow]) -> None:
 
 def write_rows(path: Path, rows: Sequence[BenchRow], environment: dict[str, Any]) -> None:
     """JSON of ``rows``, with the environment once."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode({"environment": environment, "rows": rows}), indent=1))
+    document = msgspec.json.encode({"environment": environment, "rows": rows}, enc_hook=_plain)
+    path.write_bytes(msgspec.json.format(document, indent=1))
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's: an hour's bench must not fall at its last line."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError(f"a row holds a {type(value).__name__}")
 
 
 def read_rows(path: Path) -> list[BenchRow]:

@@ -197,6 +197,9 @@ def test_a_page_without_an_axis_shows_methods_side_by_side(tmp_path: Path) -> No
     assert "my-own" in (tmp_path / "plain.md").read_text()
     assert (tmp_path / "plain.png").stat().st_size > 5000
     assert read_rows(tmp_path / "plain.json") == rows
+    rows[0].value = np.float64(2e-12)  # what a sum over an array leaves
+    write_page(tmp_path, "plain", Page("Plain", "One point."), rows, {"version": "1"})
+    assert read_rows(tmp_path / "plain.json")[0].value == 2e-12
 
 
 def test_plutos_without_time_stamps_agree_to_picoseconds() -> None:
