@@ -113,6 +113,18 @@ class FrameReader:
         channel(self.fft_size)(*self._arguments(counts, start, cfo_cycles, clock_difference, None), out)
         return out
 
+    def windows(
+        self, counts: NDArray[np.int16], *, start: float, cfo_cycles: float, out: NDArray[np.complex64]
+    ) -> None:
+        """Samples of the symbols' windows without prefix and carrier offset, into ``out`` (antenna, symbol, sample).
+
+        What `channel` does first, for those who want to look at it or to go on by other means.
+        """
+        from dsp.kernels.frame import _windows
+
+        pairs, starts, _, gains = self._places(counts, start, cfo_cycles, 0.0)
+        _windows(pairs, starts, _phasors(-cfo_cycles, self.fft_size, 0), gains, out)
+
     def power_map(
         self,
         counts: NDArray[np.int16],
@@ -161,31 +173,38 @@ class FrameReader:
         self, counts: NDArray[np.int16], start: float, cfo: float, difference: float, slow: FloatArray | None
     ) -> tuple[Any, ...]:
         """Arguments of the kernels, less their output."""
-        symbols, n = self.reference.shape[0], self.fft_size
-        if counts.ndim != 3 or counts.shape[2] != 2 or counts.dtype != np.int16:
-            raise ValueError(f"counts have shape {counts.shape} of {counts.dtype}: must be int16 (antenna, sample, 2)")
-        spacing = self.symbol_samples / (1 + difference)
-        places = start + spacing * np.arange(symbols)
-        starts = np.rint(places).astype(np.int64)
-        if starts[0] < 0 or starts[-1] + n > counts.shape[1]:
-            raise ValueError(f"the frame from {start:.0f} to {places[-1] + n:.0f} leaves the {counts.shape[1]} samples")
-        turns = starts * cfo
-        gains = np.exp(-2j * pi * (turns - np.rint(turns)))
+        n = self.fft_size
+        pairs, starts, places, gains = self._places(counts, start, cfo, difference)
         if slow is not None:
             gains = gains * slow
-        # A window that begins before its place shows the channel later by as much.
-        cycles = -(starts - places) / n
+        spacing = self.symbol_samples / (1 + difference)
         return (
-            np.ascontiguousarray(counts).view(np.int32)[..., 0],
+            pairs,
             starts,
             _phasors(-cfo, n, 0),
             gains,
-            cycles,
+            # A window that begins before its place shows the channel later by as much.
+            (places - starts) / n,
             _phasors((spacing - round(spacing)) / n, n, n // 2),
             self.reference,
             self._runs,
             self._twiddles,
         )
+
+    def _places(
+        self, counts: NDArray[np.int16], start: float, cfo: float, difference: float
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], FloatArray, NDArray[np.complex128]]:
+        """Counts by pairs, first samples of the windows, where they would begin exactly, and phases to take off."""
+        if counts.ndim != 3 or counts.shape[2] != 2 or counts.dtype != np.int16:
+            raise ValueError(f"counts have shape {counts.shape} of {counts.dtype}: must be int16 (antenna, sample, 2)")
+        symbols, n = self.reference.shape[0], self.fft_size
+        places = start + self.symbol_samples / (1 + difference) * np.arange(symbols)
+        starts = np.rint(places).astype(np.int64)
+        if starts[0] < 0 or starts[-1] + n > counts.shape[1]:
+            raise ValueError(f"the frame from {start:.0f} to {places[-1] + n:.0f} leaves the {counts.shape[1]} samples")
+        turns = starts * cfo
+        pairs = np.ascontiguousarray(counts).view(np.int32)[..., 0]
+        return pairs, starts, places, np.exp(-2j * pi * (turns - np.rint(turns)))
 
     @cached_property
     def _runs(self) -> NDArray[np.int64]:

@@ -30,6 +30,23 @@ def _convert(n, pairs, turn_re, turn_im, real, imag):  # type: ignore[no-untyped
         imag[i] = a * turn_im[i] + b * turn_re[i]
 
 
+@njit(cache=True)
+def _windows(samples, starts, turn, gains, out):  # type: ignore[no-untyped-def]
+    """Counts to complex samples of the symbols' windows, each turned back to phase zero of the carrier offset."""
+    n = out.shape[2]
+    turn_re, turn_im = np.empty(n, np.float32), np.empty(n, np.float32)
+    for symbol in range(starts.size):
+        a, b = np.float32(gains[symbol].real), np.float32(gains[symbol].imag)
+        for i in range(n):
+            turn_re[i] = a * turn[0, i] - b * turn[1, i]
+            turn_im[i] = a * turn[1, i] + b * turn[0, i]
+        for antenna in range(samples.shape[0]):
+            xs, ys = samples[antenna, starts[symbol] : starts[symbol] + n], out[antenna, symbol]
+            for i in range(n):
+                re, im = np.float32(np.int16(xs[i])), np.float32(np.int16(xs[i] >> 16))
+                ys[i] = complex(re * turn_re[i] - im * turn_im[i], re * turn_im[i] + im * turn_re[i])
+
+
 @njit(cache=True, forceinline=True)
 def _ramp(n, cycles, ramp_re, ramp_im, fine_re, fine_im):  # type: ignore[no-untyped-def]
     """exp(j2π·k·cycles) for k = -n/2 … n/2 - 1, as products of two short tables."""

@@ -22,6 +22,7 @@ __all__ = [
     "common_phase",
     "cross_product",
     "csi_ratio",
+    "mean_product",
     "packet_phase",
     "packet_timing",
     "resolve_turns",
@@ -70,6 +71,25 @@ def coherence(phase_rad: FloatArray) -> float:
 def circular_std_rad(phase_rad: FloatArray) -> float:
     """Circular standard deviation √(-2·ln coherence) in radians; infinite for a coherence of zero."""
     return float(np.sqrt(max(-2.0 * np.log(max(coherence(phase_rad), 1e-300)), 0.0)))
+
+
+def mean_product(values: NDArray[np.complex64]) -> NDArray[np.complex128]:
+    """Mean over the symbols of H_a·conj(H_0) for every antenna a after the first, in one pass: CACC's static part.
+
+    Parameters
+    ----------
+    values : complex64 array, shape (antenna, symbol, subcarrier)
+
+    Returns
+    -------
+    complex128 array, shape (antenna - 1, subcarrier)
+    """
+    from dsp.kernels.channel import _cross_mean
+
+    given: NDArray[np.complex64] = np.ascontiguousarray(values, dtype=np.complex64)
+    out = np.empty((values.shape[0] - 1, values.shape[2]), np.complex128)
+    _cross_mean(given, out)
+    return out
 
 
 def packet_timing(values: ComplexArray, subcarrier_hz: FloatArray) -> FloatArray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.fourier import transformed
 
 __all__ = ["StaticReference", "apply_reference", "rotated", "static_reference"]
 
@@ -127,14 +129,22 @@ def apply_reference(csi: ChannelState, reference: StaticReference, *, coupled: b
 
 def rotated(values: ComplexArray, csi: ChannelState, phase: FloatArray, *, coupled: bool) -> ComplexArray:
     """``values`` on the symbols and subcarriers of ``csi``, each symbol turned back by ``phase``."""
-    single = values.dtype == np.complex64
-    if coupled:
-        angle = np.outer(phase, 1.0 + csi.subcarrier_hz / float(csi.carrier_hz))
-        angle = np.remainder(angle, 2.0 * np.pi)  # reduced in double: a walk of many turns keeps its fraction in single
-    else:
+    if not coupled:
         angle = phase[:, None]
-    rotation = np.exp(-1j * angle.astype(np.float32)) if single else np.exp(-1j * angle)
-    return np.asarray(values * rotation)
+        single = values.dtype == np.complex64
+        return np.asarray(values * (np.exp(-1j * angle.astype(np.float32)) if single else np.exp(-1j * angle)))
+    carrier_hz = float(csi.carrier_hz)
+    if values.dtype != np.complex64:
+        return np.asarray(values * np.exp(-1j * np.outer(phase, 1.0 + csi.subcarrier_hz / carrier_hz)))
+    from dsp.kernels.channel import _turned_back
+
+    spacing = float(np.min(np.diff(csi.subcarrier_hz)))
+    bins = np.rint((csi.subcarrier_hz - csi.subcarrier_hz[0]) / spacing).astype(np.int64)
+    given: NDArray[np.complex64] = np.ascontiguousarray(values, dtype=np.complex64)
+    phases: NDArray[np.float64] = np.ascontiguousarray(phase, dtype=np.float64)
+    out = np.empty(given.shape, np.complex64)
+    _turned_back(given, phases, (float(csi.subcarrier_hz[0]), spacing), bins, carrier_hz, out)
+    return out
 
 
 def _first_phase(csi: ChannelState) -> FloatArray:
@@ -143,11 +153,9 @@ def _first_phase(csi: ChannelState) -> FloatArray:
     spacing = float(np.min(np.diff(frequency)))
     bins = np.rint((frequency - frequency[0]) / spacing).astype(np.int64)
     size = 1 << int(np.ceil(np.log2(2 * (int(bins[-1]) + 1))))
-    from scipy.fft import ifft
-
-    padded = np.zeros((*csi.values.shape[:2], size), csi.values.dtype)
+    padded = np.zeros((*csi.values.shape[:2], size), np.complex64)
     padded[:, :, bins] = csi.values * csi.weights
-    response = ifft(padded, axis=-1, overwrite_x=True)
+    response = transformed(padded, inverse=True)
     strongest = int(np.argmax(np.sum(np.abs(response) ** 2, axis=(0, 1))))
     path = response[:, :, strongest].astype(np.complex128)
     _, vectors = np.linalg.eigh(path @ path.conj().T)
