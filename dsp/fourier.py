@@ -23,7 +23,7 @@ def transformed(values: NDArray[np.complex64], *, inverse: bool = False) -> NDAr
     inverse : bool
         Sign +j in the exponent.
 
-    Source: docs/decisions/0010-own-fourier-transform.md.
+    Source: docs/decisions/0013-own-fourier-transform.md.
     """
     from dsp.kernels.fourier import SIZES, rows, twiddles
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from testbed.bench.rows import BenchRow
 from testbed.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, figure_style, new_figure, save
@@ -64,7 +65,16 @@ def draw_growth(rows: Sequence[BenchRow], path: Path) -> None:
                 axes.plot(size, line, color=colour, linewidth=1.0, label=f"{fit.method}: {exponent:.2f}")
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
+            shown = sorted({row.parameters["size"] for row in rows if row.metric == "time"
+                            and row.parameters.get("over") == name})  # fmt: skip
+            axes.set_xticks(shown, [str(size) for size in shown])
+            axes.minorticks_off()
+            low, high = axes.get_ylim()
+            # An empty third above the points, for the legend.
+            axes.set_ylim(low, high * (high / low) ** 0.5)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xlabel(name.capitalize())
             axes.set_ylabel("Time (ms)")
-            axes.legend(fontsize=7)
+            axes.legend(fontsize=7, loc="upper left")
         save(figure, path)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from dsp.frame import FrameReader
+from dsp.sensing.cross_antenna import mean_product
 from testbed.bench.speed import Goal, Stage
 
 __all__ = ["Frame", "stages"]
 
 _GATE = 128
-_START = 128.3
 _CFO_CYCLES = 1.37e-4
 _CLOCKS = 2.1e-6
 
@@ -30,6 +30,11 @@ class Frame:
     size: int = 1024
     prefix: int = 128
     seed: int = 1
+
+    @property
+    def start(self) -> float:
+        """Where the first window begins: off the samples' raster."""
+        return self.prefix + 0.3
 
     @cached_property
     def bins(self) -> NDArray[np.int64]:
@@ -70,19 +75,19 @@ class Frame:
 
     def channel(self) -> NDArray[np.complex64]:
         return self.reader.channel(
-            self.counts, start=_START, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, out=self.channel_out
+            self.counts, start=self.start, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, out=self.channel_out
         )
 
     def power(self, delays: int | None = None) -> NDArray[np.float32]:
         return self.reader.power_map(
-            self.counts, start=_START, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, delays=delays
+            self.counts, start=self.start, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, delays=delays
         )
 
     def plain_channel(self) -> NDArray[np.complex128]:
         """The channel by numpy in double precision, as one writes it down."""
         samples = self.counts[..., 0] + 1j * self.counts[..., 1]
         samples = samples * np.exp(-2j * np.pi * _CFO_CYCLES * np.arange(samples.shape[1]))
-        places = _START + (self.size + self.prefix) / (1 + _CLOCKS) * np.arange(self.symbols)
+        places = self.start + (self.size + self.prefix) / (1 + _CLOCKS) * np.arange(self.symbols)
         starts = np.rint(places).astype(int)
         windows = np.stack([samples[:, start : start + self.size] for start in starts], axis=1)
         spectra = np.fft.fft(windows, axis=2)[..., self.bins % self.size]
@@ -111,7 +116,22 @@ def stages() -> list[Stage]:
     """From counts to channel and map, whole and gated."""
     frame = Frame()
     spare = np.empty_like(frame.grid)
+    windows = np.empty_like(frame.grid)
+    channel = frame.channel().copy()
+    words = channel.view(np.int64)
     listed = [
+        Stage(
+            "counts to windows",
+            lambda: frame.reader.windows(frame.counts, start=frame.start, cfo_cycles=_CFO_CYCLES, out=windows),
+            {"copy": lambda: np.copyto(spare, frame.grid)},
+            {"copy": Goal(2.0)},
+        ),
+        Stage(
+            "CACC mean",
+            lambda: mean_product(channel),
+            {"reading": lambda: words.sum(), "numpy": lambda: np.mean(channel[1:] * channel[0].conj(), axis=1)},
+            {"reading": Goal(1.6)},
+        ),
         Stage(
             "samples to channel",
             frame.channel,

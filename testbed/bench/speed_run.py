@@ -41,6 +41,9 @@ GROUPS: dict[str, Callable[[int, Progress], list[BenchRow]]] = {
     "frame": _staged("speed_frame"),
     "sensing": _staged("speed_sensing"),
     "offsets": _staged("speed_offsets"),
+    "simulator": _staged("speed_simulator"),
+    "start": _rows_of("speed_start"),
+    "growth": _rows_of("speed_growth"),
 }
 """By name: how many rounds, and whom to tell what is going on, to rows."""
 
@@ -95,9 +98,9 @@ def print_speed(rows: Sequence[BenchRow]) -> None:
         console.width = 140
     console.print(table)
     for row in rows:
-        if row.scenario != "speed" and row.metric in ("exponent", "wall_time"):
+        if row.scenario != "speed" and row.metric in ("exponent", "wall_time", "processor_time"):
             over = row.parameters.get("over")
-            what = f"grows with {over} to the power" if over else "takes"
+            what = f"grows with {over} to the power" if over else f"takes in {row.metric.replace('_', ' ')}"
             goal = "" if row.bound is None else f" (goal {row.bound:g})"
             spread = "" if row.standard_error is None else f" ± {row.standard_error:.2g}"
             console.print(f"{row.method}: {what} {row.value:.3g}{spread}{'' if over else ' s'}{goal}")
