@@ -34,7 +34,7 @@ COMMANDS = {
     "doctor": ("testbed.commands.doctor", "Say what is missing or wrong here, and what mends it."),
     "firmware": ("testbed.commands.firmware", "Plan and apply a radio's profile; design its FIR filters."),
     "sim": ("testbed.commands.sim", "Serve simulated devices on the network."),
-    "bench": ("testbed.commands.bench", "Measure accuracy against the bounds."),
+    "bench": ("testbed.commands.bench", "Measure accuracy against the bounds, and speed."),
 }
 """Where each command is, and its line in the help."""
 
