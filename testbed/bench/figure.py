@@ -129,11 +129,13 @@ def _draw_methods(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
             label = "bound" if number == 0 else "_"
             at = [number - 0.25, number + 0.25]
             axes.plot(at, [row.bound * scale] * 2, color=colour, linestyle=(0, (1, 1)), label=label)
-    axes.set_xticks(range(len(rows)), methods)
+    crowded = len(methods) > _MOST_INSIDE
+    axes.set_xticks(range(len(rows)), methods, rotation=60 if crowded else 0, ha="right" if crowded else "center")
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.set_ylim(bottom=0.0)
     name = _METRICS.get(panel.metric, panel.metric.replace("_", " "))
-    label_above(axes, f"{name} ({unit})" if unit else name)
+    text = f"{name} ({unit})" if unit else name
+    label_above(axes, f"{panel.title}: {text}" if panel.title else text)
     if any(row.bound is not None for row in rows):
         axes.legend(loc="best", fontsize=7.5)
 
