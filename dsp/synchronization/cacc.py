@@ -169,7 +169,8 @@ def _deaf(values: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> 
 def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
     """Why the products cannot be read as movers against a line of sight; empty if they can.
 
-    One path alone is flat over frequency; other paths of relative power p in total ripple the power by 2p.
+    One path alone is flat over frequency; others of p times its power in total ripple the power by a variance of
+    2p/(1 + p)² of the squared mean, which includes them.
     """
     power = np.abs(first) ** 2
     noise = csi.noise[0] * np.mean(1.0 / csi.weights[:, known], axis=0)
