@@ -305,7 +305,6 @@ PAGES: dict[str, Page] = {
         "40 dB above the distant node, crystals up to 25 ppm off, chains calibrated, 25 dB, 48 symbols of 800 "
         "subcarriers, line of sight and two reflectors. Worlds of ten rounds, each drawn anew. Bound: the deviation "
         "stated.",
-        (Panel("to_rmse"), Panel("valid_share")),
         goals=(
             Goal(
                 "no time stamps, ±25 ppm", "≤ 10 ps", "to_rmse", "reciprocity-mle", of="value", most=10e-12,
