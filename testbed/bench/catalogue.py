@@ -362,6 +362,16 @@ PAGES: dict[str, Page] = {
             for method in ("reciprocity-mle", "reciprocity-mp", "spectral-cc")
         ),
     ),
+    "plan": Page(
+        "Plan against run",
+        "Three nodes about a moving car, 10 MS/s, eight frames a slot, all noise on; one round an experiment, noise "
+        "and starts drawn anew. Bound: what `isac plan` predicts from the experiment file alone.",
+        (),
+        goals=tuple(
+            Goal(f"{what} within 15 % of the plan", "0.85 to 1.15 × plan", metric, most=1.15, least=0.85)
+            for what, metric in (("TO", "to_rmse"), ("CFO", "cfo_rmse"), ("position", "position_rmse"))
+        ),
+    ),
 }  # fmt: skip
 
 
