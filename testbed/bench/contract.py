@@ -94,10 +94,10 @@ MEMBERS: dict[str, Member] = {
         # a mover at -20 dB stands out of the noise from here on
         Member("csi-ratio", links.quotient, {"doppler_hz": 1.2}, from_db=20.0),
         Member("csi-ratio-first-order", links.quotient, {"doppler_hz": 1.2}, from_db=20.0),
-        *(
-            Member(f"path-resolved{kind}", links.static_reference, _PATH_RESOLVED)
-            for kind in ("", "-angle", "-dictionary")
-        ),
+        # paths resolved by delay are those of one antenna: a wave that crosses the array reaches each at another time
+        Member("path-resolved", partial(links.static_reference, antennas_used=1), _PATH_RESOLVED),
+        Member("path-resolved-angle", links.static_reference, _PATH_RESOLVED),
+        Member("path-resolved-dictionary", partial(links.static_reference, antennas_used=1), _PATH_RESOLVED),
         Member("fingerprint", links.fingerprinted, {"to_s": 1.2, "cfo_hz": 1.2}),
         *(
             Member(f"cooperation{kind}", links.cooperating, {"to_s": 1.3, "cfo_hz": 1.2})

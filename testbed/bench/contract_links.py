@@ -174,10 +174,12 @@ def static_reference(
     stated_delay_s: float | None = None,
     both_ways: bool = False,
     cfo_missed_hz: float | None = None,
+    antennas_used: int = ANTENNAS,
 ) -> Link:
     """Line of sight of known length, one static echo in another direction and one mover, on four antennas.
 
-    ``stated_delay_s`` is what the survey says of the line of sight, if not the truth.
+    ``stated_delay_s`` is what the survey says of the line of sight, if not the truth; ``antennas_used`` is on how many
+    the bounds count.
     """
     clocks = two_clocks(generator) if clocks is None else clocks
     paths = direct_and_echoes(generator, grid, 1, cells=(2.5, 5.0)) if paths is None else paths
@@ -190,7 +192,7 @@ def static_reference(
         reverse, reverse_departure, _ = heard(
             generator, clocks[::-1], [*paths, moving], departure_true_s=REVERSE_S, **common
         )
-    noise = float(csi.noise[0]) / ANTENNAS
+    noise = float(csi.noise[0]) / antennas_used
     size = (grid.subcarriers, grid.spacing_hz, grid.symbols)
     static = sum(abs(path.gain) ** 2 for path in paths) / noise
     reference, target = abs(line.gain) ** 2 / noise, abs(moving.gain) ** 2 / noise
