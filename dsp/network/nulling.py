@@ -130,8 +130,8 @@ def sensing_rate(load: Load, antennas: int, exponent: float, echo: float) -> flo
     """Mean radar information rate of a target, log₂(1 + SIR), in bit/s/Hz, by quadrature to 1e-8.
 
     The station nearest to a target watches it; other stations are taken as Poisson about that station, whatever the
-    target's distance. In the plane they keep away from it: draws (`dsp.network.metrics.place_draws`, α = 4) lie up
-    to 9 % above for Q = 1 and within 2 % from Q = 4.
+    target's distance. In the plane they keep away from it: draws (`dsp.network.metrics.place_draws`; α = 4, ε = 1) lie
+    10 % above for Q = 1 and 3 % for Q = 4, and less for weaker echoes.
 
     Parameters
     ----------

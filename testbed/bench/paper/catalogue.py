@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.bench.paper import communication, localization
+from testbed.bench.paper import clusters, communication, localization
 from testbed.bench.paper.figure import PaperFigure
 
 __all__ = ["FIGURES"]
 
 FIGURES: dict[str, tuple[int, Callable[[int, int], PaperFigure]]] = {
+    "a-4a": (10_000, clusters.efficiency_region),
     "a-4b": (20_000, localization.crlb_density),
     "b-2": (200_000, localization.gdop_stations),
     "b-3": (50_000, localization.crlb_stations),
