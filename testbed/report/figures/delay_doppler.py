@@ -64,6 +64,20 @@ def _draw_map(axes: Axes, products: LinkProducts, carrier_hz: float, marked: lis
     return far
 
 
+def _reach_marks(axes: Axes, marked_mps: list[float]) -> bool:
+    """Whether velocities lie beyond the map; up to half as far again the axis is stretched until it shows them.
+
+    The search ends at half the frames' rate, but the fit of a peak at its edge may go a cell beyond.
+    """
+    low, high = axes.get_ylim()
+    beyond = [speed for speed in marked_mps if not low <= speed <= high]
+    shown = [speed for speed in marked_mps if 1.5 * low <= speed <= 1.5 * high]
+    if shown:
+        room = 0.12 * (high - low)  # for a marker and the name above it
+        axes.set_ylim(min(low, min(shown) - room), max(high, max(shown) + room))
+    return bool(beyond)
+
+
 def _draw_detections(axes: Axes, rows: list[Row], baseline_s: float, metres_a_second: float) -> list[Line2D]:
     handles: dict[str, Line2D] = {}
     for row in rows:
@@ -168,6 +182,8 @@ def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
     marked = [_excess_m(row, baseline) for row in (*here, *true) if row.get("delay_s") is not None]
     far = _draw_map(axes, products, carrier, marked, _range_cell_m(run))
     metres_a_second = LIGHT_SPEED / carrier
+    speeds = [metres_a_second * row["doppler_hz"] for row in (*here, *true) if row.get("doppler_hz") is not None]
+    fast = _reach_marks(axes, speeds)
     axes.axhline(0.0, color="white", linewidth=0.6, alpha=0.5, zorder=1.5)
     handles = _draw_detections(axes, here, baseline, metres_a_second)
     handles += _draw_truth(axes, true, baseline, metres_a_second)
@@ -180,7 +196,8 @@ def draw(run: RunData, link: str, method: str | None) -> Drawing | LeftOut:
         f"delay-doppler-{link.replace(' ← ', '-from-')}",
         title,
         figure,
-        _caption(run, round_index, baseline if _is_absolute(products) else None, far, reach, bool(true)),
+        _caption(run, round_index, baseline if _is_absolute(products) else None, far, reach, bool(true))
+        + (" What moves faster than the map reaches is faster than half the frame rate tells apart." if fast else ""),
         f"Power over bistatic range and velocity on {link}, with detections and true targets marked.",
     )
 
@@ -206,7 +223,8 @@ def _caption(
     text += "A detection's circle should enclose the cross of its true target. " if truth else ""
     if clutter is not None:
         text += (
-            "Static clutter was removed before the search, which leaves the row of zero velocity dark. "
+            "Static clutter was removed before the search, and the row of zero velocity, where only remainders of the "
+            "movers are left, is not searched. "
             if clutter
             else "Static clutter was left in: the reflectors that do not move line up at zero velocity. "
         )

@@ -37,6 +37,23 @@ def test_map_marks_stand_where_range_and_velocity_say(synthetic: Any, run_folder
     assert expected[1] > 0  # it closes in
 
 
+@pytest.mark.parametrize(("beyond", "shown"), [(1.3, True), (3.0, False)])
+def test_a_mark_beyond_the_map_is_shown_or_told(synthetic: Any, run_folder: Path, beyond: float, shown: bool) -> None:
+    edge = float(np.max(read_run(run_folder).products["alpha ← bravo"].arrays["map_doppler_hz"]))
+
+    def fast(results: dict[str, Any]) -> None:
+        for row in results["detections"]:
+            row["doppler_hz"] = beyond * edge
+
+    with figure_style():
+        drawing = delay_doppler.draw(read_run(synthetic.edit(run_folder, fast)), "alpha ← bravo", "reciprocity-mle")
+    assert isinstance(drawing, Drawing)
+    axes = drawing.figure.axes[0]
+    mark = next(float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o")
+    assert bool(mark < axes.get_ylim()[1]) is shown
+    assert "faster than half the frame rate" in drawing.caption
+
+
 def test_offset_markers_are_the_errors_in_the_unit_named(run_folder: Path) -> None:
     run = read_run(run_folder)
     with figure_style():
