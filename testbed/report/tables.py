@@ -311,7 +311,7 @@ def _waveform(waveform: Row, slot: Row) -> list[tuple[str, str]]:
 def _scene(scene: Row) -> str:
     reflectors = scene.get("reflector") or []
     moving = [r for r in reflectors if any(r.get("velocity_mps") or ())]
-    parts = [f"{len(reflectors) - len(moving)} reflectors that stand, {len(moving)} that move"]
+    parts = [f"reflectors: {len(reflectors) - len(moving)} standing, {len(moving)} moving"]
     parts += [
         f"{r.get('name') or 'a mover'} at {math.hypot(*r['velocity_mps']):.1f} m/s with {r.get('rcs_m2', 1.0):g} m²"
         for r in moving[:4]

@@ -15,6 +15,13 @@ from testbed.report.summary import RunSummary, Spread
 __all__ = ["draw"]
 
 
+def _ticks(decades: float) -> tuple[float, ...]:
+    """Labelled multiples in each decade: as many as stay apart where the errors span ``decades``."""
+    if decades > 1.2:
+        return (1.0,)
+    return (1.0, 2.0, 5.0) if decades < 0.8 else (1.0, 3.0)
+
+
 def _panel(axes: Axes, rows: list[tuple[str, Spread]], *, base: str, title: str) -> None:
     sizes = [s.rmse for _, s in rows] + [s.predicted for _, s in rows if s.predicted]
     low, high = min(sizes), max(sizes)
@@ -55,7 +62,7 @@ def _panel(axes: Axes, rows: list[tuple[str, Spread]], *, base: str, title: str)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if span > 1.2 else (1.0, 2.0, 5.0), numticks=6))
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=_ticks(span), numticks=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x, base, digits=1)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
