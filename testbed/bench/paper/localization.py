@@ -10,6 +10,7 @@ from scipy import optimize
 from dsp.channel import FloatArray
 from dsp.network import localization as net
 from dsp.network import poisson
+from dsp.network.topology import AntennaBudget, PowerRule, position_bounds
 from testbed.bench.paper.figure import Compared, Curve, Panel, PaperFigure
 
 __all__ = ["crlb_density", "crlb_stations", "gdop_stations", "scaling"]
@@ -200,34 +201,20 @@ _SNR_DB = 0.0
 _REMARK = "depends on band, area and gain rule alone, not on power; the paper's are unknown"
 
 
-def _gains(density: FloatArray, rule: str, bandwidth_hz: float) -> tuple[FloatArray, FloatArray]:
-    """|ζ_a|² and |ζ_r|² in kilometres for stations that share the antennas."""
-    antennas = _ANTENNAS / density
-    snr = 10 ** (_SNR_DB / 10) * antennas * (antennas if rule == "M·P" else 1.0)
-    return net.angle_gain(antennas, snr), net.delay_gain(antennas, bandwidth_hz, snr) * 1e6
+def _budget(area_km2: float = _AREA_KM2, bandwidth_hz: float = 10e6) -> AntennaBudget:
+    return AntennaBudget(_ANTENNAS, area_km2, 10 ** (_SNR_DB / 10), bandwidth_hz)
 
 
 def _density_forms(
     density: FloatArray, rule: str, *, area_km2: float = _AREA_KM2, bandwidth_hz: float = 10e6
 ) -> dict[str, FloatArray]:
     """Closed forms in km²; angles have none where each station has one antenna."""
-    angle, delay = _gains(density, rule, bandwidth_hz)
-    stations = np.maximum(density * area_km2, 1.0)
-    with np.errstate(divide="ignore"):
-        return {
-            "angles": np.where(angle > 0, poisson.angle_crlb(stations, density=1.0, gain=angle) / density**3, np.inf),
-            "delays": poisson.delay_crlb(stations, density=1.0, gain=delay) / density**2,
-            "both": _hybrid(stations, density, angle, delay),
-        }
-
-
-def _hybrid(stations: FloatArray, density: FloatArray, angle: FloatArray, delay: FloatArray) -> FloatArray:
-    """`poisson.hybrid_crlb` with distances in units of the mean spacing: gains scale with their own powers of λ."""
-    return poisson.hybrid_crlb(stations, angle=angle * density**3, delay=delay * density**2)
+    forms = position_bounds(_budget(area_km2, bandwidth_hz), density, PowerRule(rule))
+    return {way: _way(forms, way) for way in WAYS}
 
 
 def _density_draws(rng: np.random.Generator, trials: int, density: float, rule: str, way: str) -> FloatArray:
-    angle, delay = (float(gain) for gain in _gains(np.array(density), rule, 10e6))
+    angle, delay = (float(gain) for gain in _budget().gains(density, PowerRule(rule)))
     stations = max(round(density * _AREA_KM2), 1)
     if way == "angles" and angle == 0:
         return np.full(trials, np.inf)
