@@ -31,7 +31,7 @@ from testbed.fingerprints import Fingerprints
 from testbed.pairs import Departed, Heard, estimates, observed
 from testbed.phase_tracks import PhaseTracks
 from testbed.products import Products
-from testbed.results import EventRow, Results, RoundRow, Truth, losses_of
+from testbed.results import EventRow, LossRow, Results, RoundRow, Truth, losses_of
 from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform, period_samples
 from testbed.slots import Slot, baseband, find_slots, from_first_frame
@@ -130,6 +130,12 @@ class Pipeline:
         self._results.closures += tracked.closures
         self._results.events += tracked.events
         self._locate(index, heard, offsets, current)
+
+    def drop(self, row: RoundRow, event: EventRow, losses: Sequence[LossRow]) -> None:
+        """Take note of a round that came, live, when there was no time for it."""
+        self._results.rounds.append(row)
+        self._results.events.append(event)
+        self._results.losses += losses
 
     def finish(self, environment: Mapping[str, object], events: Sequence[EventRow] = ()) -> Results:
         """Results of all rounds taken so far; ``events`` are what the run itself has to say."""

@@ -10,8 +10,8 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[int, str], None]]:
-    """Function that takes how much of ``total`` is done, and what is going on."""
+def progress_bar(total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """Function that takes how much of ``total`` is done, and what is going on; ``total`` None where nobody knows."""
     if not sys.stderr.isatty():
         yield lambda done, text: None
         return

@@ -216,7 +216,7 @@ class RoundRow(msgspec.Struct, kw_only=True):
 
     round: int
     status: str
-    """``complete``, ``partial`` where a node is missing, or ``failed``."""
+    """``complete``, ``partial`` where a node is missing, ``failed``, or ``dropped``: live, with no time for it."""
     nodes: list[str]
     """Nodes whose capture is there."""
     reason: str = ""

@@ -108,6 +108,38 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
         write_rows(json_file, rows, versions())
 
 
+@command.command("live")
+@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Length of the stream.")
+@click.option(
+    "--rate",
+    "rate_msps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS/S",
+    help="Million samples per second and antenna; the highest sustained is searched for if not given.",
+)
+@click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds held at most.")
+@click.option("--recording", type=click.Path(path_type=Path), help="A run's folder to stream instead of a simulation.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+def live(seconds: float, rate_msps: float | None, depth: int, recording: Path | None, json_file: Path | None) -> None:
+    """Highest rate that the whole chain sustains without dropping a round, its latency and memory."""
+    from testbed.bench.live import live_rows, recorded_source, simulated_source
+    from testbed.bench.rows import print_rows, write_rows
+    from testbed.environment import versions
+    from testbed.errors import UserError
+    from testbed.progress import progress_bar
+
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise UserError(f"bench live: --json {json_file}: there is no folder {json_file.parent}")
+    with progress_bar(None) as progress:
+        progress(0, "making rounds" if recording is None else "reading rounds")
+        source = simulated_source() if recording is None else recorded_source(recording)
+        rate_hz = None if rate_msps is None else rate_msps * 1e6
+        rows = live_rows(source, seconds=seconds, rate_hz=rate_hz, depth=depth, progress=progress)
+    print_rows(rows)
+    if json_file is not None:
+        write_rows(json_file, rows, versions())
+
+
 @command.command("pluto")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
