@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from testbed.bench.live import highest_sustained, repeated
+from testbed.bench.live import Trial, highest_sustained, repeated
 from testbed.capture import Capture, Departure, Stretch
-from testbed.live import LiveRounds
+from testbed.live import LiveRounds, LiveTally
 from testbed.pipeline import Pipeline
 from testbed.scenario import loads
 
@@ -177,6 +177,13 @@ def test_the_search_confirms_at_full_length_and_steps_down():
     assert found == pytest.approx(10 * 0.93**4)
     assert asked[-2:] == [(round(10 * 0.93**4, 3), False), (round(10 * 0.93**4, 3), True)]
     assert highest_sustained(10.0, lambda rate, full: False) is None
+
+
+@pytest.mark.parametrize(("dropped", "behind_s", "kept_up"), [(0, 0.9, True), (0, 1.1, False), (1, 0.1, False)])
+def test_a_stream_that_ends_behind_was_not_kept_up_with(dropped, behind_s, kept_up):
+    """Two rounds of a second each: fewer than the ring's places, so that too fast a stream need not drop any."""
+    tally = LiveTally(2, 2 - dropped, dropped, 0.5, 0.5)
+    assert Trial(1e6, 2.0, tally, behind_s, 1.0, 0, 0, {}, 1.0).kept_up is kept_up
 
 
 SCENARIO = """
