@@ -243,11 +243,18 @@ def _wanted_target(diversity: int, exponent: float, echo: float) -> FloatArray:
 
 
 def _beyond(z: FloatArray, streams: int, exponent: float) -> FloatArray:
-    """Φ(z) = ∫₁^∞ [1 − (1 + z·t^(−α/2))^−s] dt, by a hypergeometric function."""
+    """Φ(z) = ∫₁^∞ [1 − (1 + z·t^(−α/2))^−s] dt: the hypergeometric function, as the incomplete beta function it is.
+
+    The series of the hypergeometric function overflows for many streams.
+    """
     few = 1e-6
     share = 2 / exponent
-    series = special.hyp2f1(streams, -share, 1 - share, -np.maximum(z, few)) - 1
-    return np.asarray(np.where(z < few, streams * z * share / (1 - share), series))
+    beta = np.exp(special.betaln(1 - share, streams + share))
+    large = np.maximum(z, few)
+    moved = streams * large**share * beta * special.betainc(1 - share, streams + share, large / (1 + large))
+    return np.asarray(
+        np.where(z < few, streams * z * share / (1 - share), moved + np.expm1(-streams * np.log1p(large)))
+    )
 
 
 @lru_cache(maxsize=256)

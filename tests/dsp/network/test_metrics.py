@@ -132,6 +132,12 @@ def test_rate_of_one_antenna_by_an_integral_over_coverage() -> None:
     assert communication_rate(Load(1, 1, 1, 1), 1, 4.0) == pytest.approx(expected, rel=1e-8)
 
 
+def test_many_streams_have_rates() -> None:
+    for load in (Load(16, 1, 16, 1), Load(8, 1, 8, 2), Load(1, 1, 15, 2)):
+        assert 0 < communication_rate(load, 16, 4.0) < 5
+        assert 0 < sensing_rate(load, 16, 4.0, 0.01) < 5
+
+
 def test_best_allocation_is_the_best_of_all_there_are() -> None:
     antennas, clusters = 4, range(1, 5)
     loads = allocations(antennas)
