@@ -364,8 +364,8 @@ PAGES: dict[str, Page] = {
     ),
     "plan": Page(
         "Plan against run",
-        "Three nodes about a moving car, 10 MS/s, eight frames a slot, all noise on; one round an experiment, noise "
-        "and starts drawn anew. Bound: what `isac plan` predicts from the experiment file alone.",
+        "Three nodes about a car whose Doppler is two cells off on every link, 10 MS/s, eight frames a slot, all noise "
+        "on; one round an experiment, noise and starts drawn anew. Bound: what `isac plan` says beforehand.",
         (),
         goals=tuple(
             Goal(f"{what} within 15 % of the plan", "0.85 to 1.15 × plan", metric, most=1.15, least=0.85)

@@ -26,7 +26,7 @@ class PlanTrial:
 
 
 def plan_scenario(seed: int) -> Scenario:
-    """Three nodes about a car; static paths, free-running crystals, departures by leakage."""
+    """Three nodes about a car, two Doppler cells off on every link; a wall, crystals, departures by leakage."""
     places = ((0.0, 0.0, 50.0), (34.0, 2.0, 130.0), (15.0, 41.0, -80.0))
     nodes: list[dict[str, Any]] = [
         {
@@ -48,7 +48,7 @@ def plan_scenario(seed: int) -> Scenario:
             "node": nodes,
             "scene": {"leakage_db": 20.0, "reflector": [
                 {"name": "wall", "position_m": [-12.0, 30.0], "rcs_m2": 20.0},
-                {"name": "car", "position_m": [19.0, 17.0], "velocity_mps": [-7.0, 9.0], "rcs_m2": 10.0},
+                {"name": "car", "position_m": [19.0, 17.0], "velocity_mps": [-20.0, -9.0], "rcs_m2": 10.0},
             ]},
         }),
         source=_NAME,

@@ -16,7 +16,6 @@ from testbed.bench.paper.figure import Compared, Curve, Panel, PaperFigure
 __all__ = ["crlb_density", "crlb_stations", "gdop_stations", "scaling"]
 
 WAYS = ("angles", "delays", "both")
-_KM_PER_S = 299_792.458
 
 
 def gdop_stations(trials: int, seed: int) -> PaperFigure:
