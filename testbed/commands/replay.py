@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ __all__ = ["command"]
 
 
 @click.command("replay")
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
 @click.option("--scenario", "scenario_file", type=click.Path(path_type=Path), help="What was transmitted.")
 @click.option("--methods", help="Methods to use instead of the scenario's, separated by commas.")
 @methods_file_option
@@ -28,10 +29,64 @@ __all__ = ["command"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of calibrations instead of the run's own.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-replay-TIME if not given.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to write, runs/NAME-replay-TIME if not given; of several recordings, the folder for theirs.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Of several recordings, how many at once; one a core if not given."
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
 def command(
+    recordings: tuple[Path, ...],
+    scenario_file: Path | None,
+    methods: str | None,
+    fingerprint_file: Path | None,
+    calibration: Path | None,
+    out: Path | None,
+    workers: int | None,
+    verify: bool,
+    json_file: Path | None,
+) -> None:
+    """Process RECORDING again: a run's folder, or a SigMF collection with the scenario that made it.
+
+    Several recordings are replayed at once, each into a folder of its name under --out, and the table sets them side
+    by side; one that fails does not stop the others.
+    """
+    if len(recordings) > 1:
+        options = {"--scenario": scenario_file, "--methods": methods, "--fingerprint": fingerprint_file}
+        options |= {"--calibration": calibration}
+        said = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+        _several(recordings, out, [*said, "--verify" if verify else "--no-verify"], workers, json_file)
+    else:
+        _one(recordings[0], scenario_file, methods, fingerprint_file, calibration, out, verify, json_file)
+
+
+def _several(
+    recordings: tuple[Path, ...], out: Path | None, options: list[str], workers: int | None, json_file: Path | None
+) -> None:
+    """Replay every recording by a command of its own."""
+    from testbed.progress import progress_bar
+    from testbed.replaying import replay_all
+    from testbed.report.printing import print_figures
+
+    if out is None:
+        raise UserError(f"--out is missing: name the folder that takes the replays of {len(recordings)} recordings")
+    with progress_bar(len(recordings)) as progress:
+        done = replay_all(recordings, out, options=options, workers=workers or os.cpu_count() or 1, progress=progress)
+    whole = [one.folder for one in done if (one.folder / "results.json").exists()]
+    if whole:
+        print_figures(whole, json_file)
+    failed = [one for one in done if one.exit_code]
+    for one in failed:
+        click.echo(f"isac: {one.recording}: {one.complaint or f'ended with exit code {one.exit_code}'}", err=True)
+    if failed:
+        raise RunError(f"{len(failed)} of {len(done)} recordings failed; the others are in {out}")
+
+
+def _one(
     recording: Path,
     scenario_file: Path | None,
     methods: str | None,
@@ -41,7 +96,7 @@ def command(
     verify: bool,
     json_file: Path | None,
 ) -> None:
-    """Process RECORDING again: a run's folder, or a SigMF collection with the scenario that made it."""
+    """Replay one recording in this process."""
     import msgspec
 
     from testbed.calibration import Calibration
