@@ -434,7 +434,7 @@ def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     scenario = loads(text, source=str(path), methods_here=methods_here)
     given = scenario.fingerprint
     if given.file:

@@ -37,11 +37,13 @@ def draw_plan(plan: Plan, path: Path) -> None:
         for axes, values, title in maps:
             image = _map(axes, plan, values, norm)
             axes.set_title(title)
+            if float(np.median(values)) > highest:
+                axes.set_xlabel("x [m]; mostly open: these measurements leave a direction undetermined")
         bar = figure.colorbar(
             image, ax=list(panels.flat), shrink=0.6, aspect=45, extend="both", location="bottom", pad=0.02
         )
         bar.set_label(
-            "Position error that the bound allows, target of 1 m², RMS [m]; hatched //: within the range resolution "
+            "RMS position error that the bound allows a target of 1 m²; hatched //: within the range resolution "
             "of a direct path; crossed: beyond the cyclic prefix"
         )
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x, "m", digits=2)))

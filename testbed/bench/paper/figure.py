@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import FuncFormatter
+
 from testbed.bench.rows import BenchRow
 from testbed.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure, save
 
@@ -90,7 +92,11 @@ def draw(figure: PaperFigure, path: Path) -> None:
             axes.set_xlabel(panel.x_label)
             axes.set_ylabel(panel.y_label)
             axes.set_title(panel.title or figure.title)
-            axes.legend()
+            both = any(curve.simulated for curve in panel.curves) and not all(curve.simulated for curve in panel.curves)
+            axes.legend(title="lines: closed form; marks: simulation" if both else None)
+            if panel.x_log:
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+                axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         save(canvas, path)
 
 
