@@ -10,6 +10,9 @@ demo: .venv/ready
 	$(BIN)/isac run scenarios/two-nodes.toml --out $(DEMO)
 	@echo "Report: $(CURDIR)/$(DEMO)/report.html"
 
+# A worker a core: more threads of linear algebra would only fight each other, and take twice as long.
+test test-lowest: export OPENBLAS_NUM_THREADS = 1
+
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto
 
