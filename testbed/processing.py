@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,7 +15,7 @@ from testbed.results import EventRow, Results, save_results
 from testbed.run_folder import PRODUCTS_NAME, SCENARIO_NAME
 from testbed.scenario import Scenario, dumps
 
-__all__ = ["node_facts", "write_products", "write_scenario"]
+__all__ = ["write_products", "write_scenario"]
 
 
 def write_scenario(folder: Path, scenario: Scenario) -> None:
@@ -26,24 +25,6 @@ def write_scenario(folder: Path, scenario: Scenario) -> None:
         given = msgspec.structs.replace(given, file=FINGERPRINT_NAME)
         scenario = msgspec.structs.replace(scenario, fingerprint=given)
     (folder / SCENARIO_NAME).write_text(dumps(scenario), encoding="utf-8")
-
-
-def node_facts(scenario: Scenario) -> dict[str, dict[str, Any]]:
-    """What a recording says of each node for good."""
-    return {
-        node.name: {
-            "radio": node.radio,
-            "geometry": {
-                "position_m": list(node.position_m),
-                "heading_deg": node.heading_deg,
-                "antenna_spacing_m": node.antenna_spacing_m,
-                "port": node.port,
-                "tx_offset_m": list(node.tx_offset_m),
-                "rx_offset_m": list(node.rx_offset_m),
-            },
-        }
-        for node in scenario.node
-    }
 
 
 def write_products(
