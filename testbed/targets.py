@@ -220,7 +220,7 @@ def _angle(path: Detection, receiver: Node, scenario: Scenario, carrier_hz: floa
         return None
     return bearing(
         path.amplitudes,
-        path.amplitude_std,
+        path.amplitude_covariance,
         spacing_m=antenna_spacing_m(receiver, scenario.waveform.carrier_hz),
         carrier_hz=carrier_hz,
     )

@@ -26,7 +26,7 @@ class Angle:
     sine: float
     """Sine of the bearing: direction cosine along the array's axis, the positive axis to heading's left."""
     sine_std: float
-    """From the Cramér–Rao bound; does not grow towards endfire as the bearing's does."""
+    """From the amplitudes' noise; does not grow towards endfire as the bearing's does."""
     bearings_rad: tuple[float, ...]
     """Every bearing that fits, front before back (π − bearing), for each grating lobe of a spacing beyond half a
     wavelength; (−π, π]. They stay hypotheses until another link removes them."""
@@ -149,7 +149,7 @@ def null_spectra(covariances: ComplexArray, response: ComplexArray, *, sources: 
 
 def bearing(
     amplitudes: ComplexArray,
-    amplitude_std: FloatArray,
+    amplitude_noise: FloatArray,
     *,
     spacing_m: float,
     carrier_hz: float,
@@ -161,8 +161,9 @@ def bearing(
     ----------
     amplitudes : complex array, shape (antenna,) or (snapshot, antenna)
         Of one path; several snapshots (cells, slots) share the direction, not the phase.
-    amplitude_std : float array, shape (antenna,)
-        Deviation per real dimension of each antenna's amplitude.
+    amplitude_noise : float array, shape (antenna,) or (antenna, 2, antenna, 2)
+        Deviation per real dimension of each antenna's amplitude; or the covariance of real and imaginary parts, where
+        the antennas' errors go together. Of every snapshot.
     spacing_m : float > 0
         Antenna a stands at a·spacing to heading's left of antenna 0.
     calibration : complex array, shape (antenna,), optional
@@ -171,8 +172,9 @@ def bearing(
     Returns
     -------
     Angle
-        Deviation by the bound: sine_std² = 1/(2·Σ_a ρ_a·(2π·fc/c·(x_a − x̄))²) summed over snapshots, ρ_a the
-        antenna's SNR and x̄ their mean weighted with it; for two antennas half a wavelength apart 1/(π√ρ).
+        Deviation to first order: the sine errs by Σ p_a·(x_a − x̄)·δφ_a / (2π·fc/c·Σ p_a·(x_a − x̄)²) for phases that
+        err by δφ_a, p_a the antenna's power and x̄ the mean position weighted with it. With independent noise of one
+        size that is the bound, for two antennas half a wavelength apart 1/(π√ρ), ρ the SNR of one.
 
     Raises
     ------
@@ -182,15 +184,20 @@ def bearing(
     snapshots = np.atleast_2d(amplitudes).astype(np.complex128)
     if snapshots.shape[1] < 2:
         raise ValueError("an angle needs two antennas")
+    noise = np.asarray(amplitude_noise, dtype=np.float64)
+    if noise.ndim == 1:
+        noise = np.einsum("a,ab,ij->aibj", noise**2, np.eye(noise.size), np.eye(2))
     if calibration is not None:
         snapshots = snapshots / calibration
-        amplitude_std = amplitude_std / np.abs(calibration)
+        turn = np.stack([np.stack([w.real, -w.imag, w.imag, w.real]).reshape(2, 2) for w in 1.0 / calibration])
+        noise = np.einsum("aki,aibj,blj->akbl", turn, noise, turn)
     positions = spacing_m * np.arange(snapshots.shape[1])
     (sine,) = music(covariance(snapshots), positions, carrier_hz)
-    snr = np.sum(np.abs(snapshots) ** 2, axis=0) / (2.0 * amplitude_std**2)
-    mean = float(snr @ positions / snr.sum())
-    information = 2.0 * float(snr @ (2.0 * np.pi * carrier_hz / SPEED_OF_LIGHT_MPS * (positions - mean)) ** 2)
-    deviation = 1.0 / np.sqrt(information)
+    power = np.sum(np.abs(snapshots) ** 2, axis=0)
+    arm = positions - float(power @ positions / power.sum())
+    by_part = np.stack([-snapshots.imag, snapshots.real], axis=-1) * arm[:, None]
+    turned = 2.0 * np.pi * carrier_hz / SPEED_OF_LIGHT_MPS * float(power @ arm**2)
+    deviation = float(np.sqrt(np.einsum("tai,aibj,tbj->", by_part, noise, by_part))) / turned
     period = SPEED_OF_LIGHT_MPS / carrier_hz / spacing_m
     lobes = np.arange(np.ceil((-1.0 - sine) / period), np.floor((1.0 - sine) / period) + 1)
     sines = tuple(float(value) for value in sorted(sine + period * lobes, key=lambda value: abs(value - sine)))
@@ -201,7 +208,7 @@ def bearing(
     cosine = float(np.sqrt(max(1.0 - sine**2, 0.0)))
     return Angle(
         sine=sine,
-        sine_std=float(deviation),
+        sine_std=deviation,
         bearings_rad=tuple(bearings),
         bearing_std_rad=float(deviation / cosine) if cosine > 0 else float("inf"),
         sines=sines,

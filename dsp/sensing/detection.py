@@ -57,8 +57,9 @@ class Detection:
     """Of the path after integration over the slot, per antenna, mean over antennas."""
     amplitudes: ComplexArray
     """Per antenna, phases at ``time_s``, shape (antenna,)."""
-    amplitude_std: FloatArray
-    """Deviation of each antenna's amplitude per real dimension, shape (antenna,)."""
+    amplitude_covariance: FloatArray
+    """Of the amplitudes' real and imaginary parts, shape (antenna, 2, antenna, 2): antennas' errors go together where
+    the symbols' phase was taken from a static channel that the path resembles."""
     time_s: float
     """Mean symbol time of the slot, seconds after the CSI's reference, to which the figures belong."""
     doppler_rate_hz_per_s: float
@@ -236,7 +237,7 @@ def _report(fit: PathFit, csi: ChannelState, found: DelayDopplerMap, origin: flo
             doppler_std_hz=float(np.sqrt(fit.covariance[index, 1, 1])),
             snr_db=float(10.0 * np.log10(snr[index])),
             amplitudes=fit.amplitudes[:, index],
-            amplitude_std=np.sqrt(0.5 * csi.noise / fit.energy[index]),
+            amplitude_covariance=fit.amplitude_covariance[index],
             time_s=time,
             doppler_rate_hz_per_s=float(fit.parameters[index, 2]),
             residual_delay_s=float(fit.parameters[index, 0]),

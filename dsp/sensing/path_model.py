@@ -28,6 +28,9 @@ class PathFit:
     symbols' common phases unknown."""
     amplitudes: ComplexArray
     """Shape (antenna, path); phase at the slot's mean time and baseband frequency zero."""
+    amplitude_covariance: FloatArray
+    """Of the amplitudes' real and imaginary parts, shape (path, antenna, 2, antenna, 2), with what the covariance
+    above leaves unknown."""
     energy: FloatArray
     """Σ weight·|model|² after removal of the static channel, shape (path,): SNR = |amplitude|²·energy/noise."""
     gain: float
@@ -39,6 +42,11 @@ class _Normal:
     """Normal equations at one set of parameters, in resolution cells."""
 
     fisher: FloatArray
+    """Of the parameters, amplitudes solved for."""
+    amplitude_fisher: FloatArray
+    """Of the amplitudes' real and imaginary parts, parameters known; ordered (path, antenna, real | imaginary)."""
+    follows: FloatArray
+    """What the amplitudes change by with the parameters, shape (amplitude part, parameter)."""
     gradient: FloatArray
     amplitudes: ComplexArray
     energy: FloatArray
@@ -156,7 +164,10 @@ class PathModel:
         paths = len(parameters)
         blocks = covariance.reshape(paths, 3, paths, 3)[np.arange(paths), :, np.arange(paths), :]
         scaled = blocks * np.multiply.outer(self._unit, self._unit)
-        return PathFit(parameters, scaled, state.amplitudes, state.energy, state.gain)
+        amplitude = np.linalg.inv(state.amplitude_fisher) + state.follows @ covariance @ state.follows.T
+        parts = amplitude.reshape(paths, 2 * self._noise.size, paths, -1)[np.arange(paths), :, np.arange(paths), :]
+        spread = parts.reshape(paths, self._noise.size, 2, self._noise.size, 2)
+        return PathFit(parameters, scaled, state.amplitudes, spread, state.energy, state.gain)
 
     def _signals(self, parameters: FloatArray) -> NDArray[np.complex128]:
         return unit_paths(parameters, time=self._time, frequency=self._frequency, carrier_hz=self._carrier)
@@ -246,4 +257,5 @@ class PathModel:
         # a path so weak that it carries no information must not make the matrix singular
         fisher = fisher + 1e-12 * np.trace(fisher) / (3 * paths) * np.eye(3 * paths)
         amplitudes = np.asarray(parts[..., 0] + 1j * parts[..., 1]).T
-        return _Normal(fisher, gradient, amplitudes, np.real(np.diag(gram))[:paths], gain)
+        energy = np.real(np.diag(gram))[:paths]
+        return _Normal(fisher, 2.0 * inner, solved[:, 1:] @ mixing, gradient, amplitudes, energy, gain)

@@ -111,7 +111,7 @@ def _point(trials: int, seed: int, number: int, cell_snr_db: float) -> list[Benc
         for kept, calibration in ((tally, trial.calibration), (raw, None)):
             angle = bearing(
                 near[0].amplitudes,
-                near[0].amplitude_std,
+                near[0].amplitude_covariance,
                 spacing_m=0.5 * SPEED_OF_LIGHT_MPS / float(CARRIER_HZ),
                 carrier_hz=float(CARRIER_HZ),
                 calibration=calibration,
