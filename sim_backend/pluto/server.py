@@ -61,8 +61,12 @@ class _SocketStream:
         if sum(map(len, parts)) <= _READ_BYTES:
             self._connection.sendall(b"".join(parts))
             return
+        # In one call: a header by itself wakes a client who then waits for the rest.
+        sent = self._connection.sendmsg(parts)
         for part in parts:
-            self._connection.sendall(part)
+            if sent < len(part):
+                self._connection.sendall(memoryview(part)[sent:])
+            sent = max(sent - len(part), 0)
 
     def _receive(self) -> None:
         data = self._connection.recv(_READ_BYTES)
