@@ -11,8 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.calibration_records import AntennaResponse, ChainConstants, Record, load_records, matching, save_record
+from testbed.calibration_records import (
+    AntennaResponse,
+    ChainConstants,
+    Record,
+    load_records,
+    matching,
+    save_record,
+    serial_of_node,
+    stranger,
+)
 from testbed.capture import Capture
+from testbed.errors import UserError
 from testbed.scenario import Scenario
 
 __all__ = ["CALIBRATION_NAME", "Calibration", "ChainDelays", "balanced"]
@@ -91,6 +101,13 @@ class Calibration:
         own.mkdir(exist_ok=True)
         for record in self._records:
             save_record(record, own)
+
+    def refuse_strangers(self, serials: Mapping[str, str]) -> None:
+        """Raise `UserError` if files were asked for and a device, by node, has none: they are of other devices."""
+        for node, serial in serials.items():
+            device = serial or serial_of_node(node)
+            if self._records is not None and all(record.serial != device for record in self._records):
+                raise UserError(f"--calibration for {node!r}: {stranger(self._records, device)}, or leave it out")
 
     def meet(self, captures: Mapping[str, Capture]) -> list[tuple[str, str, str]]:
         """(node, code, text) of what is new to say, the files that hold for one round's devices being taken up."""

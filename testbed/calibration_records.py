@@ -29,6 +29,8 @@ __all__ = [
     "matching",
     "save_record",
     "serial_of",
+    "serial_of_node",
+    "stranger",
     "temperature_of",
 ]
 
@@ -133,7 +135,18 @@ class Record(_Table, frozen=True, kw_only=True):
 def serial_of(capture: Capture) -> str:
     """What tells the capture's device from all others: its serial number, or the node's name if it has none."""
     settings = capture.settings or {}
-    return str(settings.get("serial") or f"node-{capture.node}")
+    return str(settings.get("serial") or serial_of_node(capture.node))
+
+
+def serial_of_node(name: str) -> str:
+    """What stands for the serial number of a node's radio that has none."""
+    return f"node-{name}"
+
+
+def stranger(records: Sequence[Record], serial: str) -> str:
+    """That none of ``records`` is of the device with this serial number, in words."""
+    others = ", ".join(sorted({record.serial for record in records})) or "none"
+    return f"no calibration of {serial}: there are calibrations of {others}; measure it with `isac calibrate`"
 
 
 def gains_of(settings: dict[str, Any]) -> Gains:
@@ -188,8 +201,7 @@ def matching(records: Sequence[Record], capture: Capture) -> Record | str:
     serial = serial_of(capture)
     own = [record for record in records if record.serial == serial]
     if not own:
-        others = ", ".join(sorted({record.serial for record in records})) or "none"
-        return f"no calibration of {serial}: there are calibrations of {others}; measure it with `isac calibrate`"
+        return stranger(records, serial)
     wrong = [(record, _mismatch(record, capture)) for record in own]
     fitting = next((record for record, text in wrong if not text), None)
     if fitting is not None:

@@ -7,14 +7,11 @@ rounds kept, so that the next one is recorded meanwhile. The run continues while
 from __future__ import annotations
 
 import errno
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import zmq
 
@@ -22,6 +19,8 @@ from testbed import processes, protocol
 from testbed.assembly import Assembly
 from testbed.background import Background
 from testbed.capture import Capture
+from testbed.errors import UserError
+from testbed.interrupts import interrupts
 from testbed.processes import Child, EtherChild
 from testbed.protocol import (
     Beat,
@@ -78,16 +77,20 @@ class RunOutcome:
     events: list[EventRow] = field(default_factory=list)
     failure: str = ""
     """One line where the run failed, or lost a node for good."""
+    refused: bool = False
+    """Nothing was transmitted: a device cannot do what the experiment asks, or is another than it means."""
     interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 failed, 130 interrupted."""
-        return 130 if self.interrupted else int(bool(self.failure))
+        """0 done, 1 failed, 2 refused, 130 interrupted."""
+        return 130 if self.interrupted else 2 if self.refused else int(bool(self.failure))
 
 
 Sink = Callable[[FinishedRound], None]
 """Takes one finished round."""
+Admission = Callable[[dict[str, str]], None]
+"""Called with the serial number of each node's radio, empty where it has none; raises `UserError` to refuse them."""
 Progress = Callable[[int, str], None]
 """Called with the number of finished rounds and what is going on."""
 
@@ -101,6 +104,7 @@ def acquire(
     listen: str = "tcp://127.0.0.1:*",
     keys: Path | None = None,
     arrival_s: float = 7.0,
+    admit: Admission | None = None,
 ) -> RunOutcome:
     """Outcome of a run: each finished round has been kept, and then processed, one at a time, in order.
 
@@ -122,6 +126,8 @@ def acquire(
         Folder of the coordinator's keys; needed beyond loopback.
     arrival_s : float > 0
         How long to wait for an agent to say that it is there.
+    admit : callable, optional
+        Looks at the radios once all are configured, before anything transmits.
 
     Raises
     ------
@@ -131,13 +137,17 @@ def acquire(
     for node in scenario.node:
         check_driver(node)
     switchboard = Switchboard([node.name for node in scenario.node], listen, keys)
-    with _interrupts() as interrupted:
+    with interrupts() as interrupted:
         run = _Run(scenario, switchboard, keep, process, progress, interrupted)
         try:
             run.gather(keys, arrival_s)
+            if admit is not None:
+                admit(run.serials)
             run.rounds()
         except _EndedError as ended:
             run.outcome.failure = str(ended)
+        except UserError as refusal:
+            run.outcome.failure, run.outcome.refused = str(refusal), not run.outcome.rounds
         except _InterruptedError:
             run.outcome.interrupted = True
         finally:
@@ -172,6 +182,7 @@ class _Peer:
     lost: bool = False
     device: str = ""
     """Kind and serial number of its radio."""
+    serial: str = ""
     wanted: bool = False
     """It is to deliver the present round."""
     assembly: Assembly | None = None
@@ -249,6 +260,11 @@ class _Run:
             for peer in self._peers.values():
                 if peer.lost:
                     raise _EndedError(self.outcome.events[-1].text)
+
+    @property
+    def serials(self) -> dict[str, str]:
+        """Serial number of each node's radio."""
+        return {peer.name: peer.serial for peer in self._peers.values()}
 
     def _agent(self, peer: _Peer, keys: Path | None) -> Child:
         usrp = self._scenario.node[peer.index].usrp
@@ -347,6 +363,11 @@ class _Run:
             self._attend()
             self._processing.check()
 
+    @property
+    def _gathering(self) -> bool:
+        """Nothing has been transmitted yet."""
+        return self._round is None and not self.outcome.rounds
+
     # Watching -----------------------------------------------------------------------------------------------------
 
     def _attend(self) -> None:
@@ -356,10 +377,13 @@ class _Run:
             raise _InterruptedError
         if self._ether is not None and self._ether.fileno() in ready:
             self._ether.listen()
-        for name, message, samples in self._switchboard.messages():
-            self._heed(self._peers[name], message, samples)
+        self._listen()
         self._switchboard.beat()
         self._watch()
+
+    def _listen(self) -> None:
+        for name, message, samples in self._switchboard.messages():
+            self._heed(self._peers[name], message, samples)
 
     def _heed(self, peer: _Peer, message: FromAgent | ProtocolError, samples: memoryview | None) -> None:
         peer.heard = time.monotonic()
@@ -375,6 +399,7 @@ class _Run:
                     peer.configured = peer.ready = False
                 case Ready() if message.number == peer.number and self._admitting:
                     self._refuse_twins(peer, message.device)
+                    peer.serial = message.serial
                     peer.ready = True
                     self._found(peer)
                 case Ready():
@@ -387,6 +412,8 @@ class _Run:
                 case Chunk() if message.round == self._round and peer.assembly is not None and samples is not None:
                     peer.assembly.take(message, samples)
                     self._complete(peer)
+                case Failed() if message.refused and self._gathering:
+                    raise UserError(f"node {peer.name}: {message.text}")
                 case Failed():
                     self._lose(peer, message.text)
                     peer.vanish()
@@ -403,7 +430,7 @@ class _Run:
         peer.device = device
         for other in self._peers.values():
             if device and other is not peer and other.ready and other.device == device:
-                raise _EndedError(
+                raise UserError(
                     f"nodes {other.name} and {peer.name} are one device, {device}: give each its own, by serial number"
                 )
 
@@ -424,6 +451,7 @@ class _Run:
         self._watch_ether(now)
         for peer in self._peers.values():
             if peer.child is not None and peer.child.exited:
+                self._listen()  # what it said before it ended
                 words = peer.child.last_words()
                 processes.end([peer.child], grace_s=0)
                 peer.child = None
@@ -450,8 +478,8 @@ class _Run:
 
     def _watch_number(self, now: float) -> None:
         """End a run in which fewer than two nodes answer and none can, or does, come back."""
-        if self._round is None and not self.outcome.rounds:
-            return  # still gathering
+        if self._gathering:
+            return
         answering = [peer.name for peer in self._peers.values() if peer.answers]
         if len(answering) > 1:
             self._few_since = None
@@ -480,25 +508,3 @@ class _Run:
 
     def _note(self, code: str, text: str, node: str | None = None) -> None:
         self.outcome.events.append(EventRow(round=self._round, node=node, code=code, text=text))
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Event that is set by SIGINT or SIGTERM; a second signal acts as it did before."""
-    wanted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield wanted
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        wanted.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, interrupt)
-        yield wanted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

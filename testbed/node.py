@@ -74,6 +74,8 @@ class Agent:
         ------
         RunError
             If the radio or the coordinator is gone, or the coordinator refuses this agent.
+        UserError
+            If the radio cannot do what the experiment asks, or is another than it names.
         """
         try:
             self._serve()
@@ -143,11 +145,11 @@ class Agent:
         if isinstance(answer, Applied):
             serial = str(answer.details.get("serial", ""))
             device = f"{answer.details.get('radio', '')} {serial}" if serial else ""
-            self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz), device)
+            self._ready = Ready(number, str(answer.carrier_hz), str(answer.rate_hz), device, serial)
             self._send(self._ready)
         elif isinstance(answer, Failed):
             self._send(answer)
-            raise RunError(answer.text)
+            raise UserError(answer.text) if answer.refused else RunError(answer.text)
         else:
             self._send_capture(answer)
 

@@ -85,6 +85,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     rate_hz: Rational
     device: Text = ""
     """Kind and serial number, where it has one: no two nodes may have the same."""
+    serial: Text = ""
+    """The number alone."""
 
 
 class StretchRow(_Message, frozen=True):
@@ -131,6 +133,9 @@ class Failed(_Message, frozen=True, tag="failed"):
     """The radio is gone or cannot do what it is asked; the agent ends."""
 
     text: Text
+    refused: bool = False
+    """The experiment asks for what cannot be, or the device is another: whoever wrote the one or plugged in the other
+    has to mend it."""
 
 
 class Beat(_Message, frozen=True, tag="beat"):

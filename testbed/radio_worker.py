@@ -15,7 +15,7 @@ from testbed.capture import Departure
 from testbed.errors import RunError, UserError
 from testbed.protocol import Failed
 from testbed.radio import open_radio
-from testbed.radio.base import Applied, Radio, RadioError, Reception, Settings
+from testbed.radio.base import Applied, Radio, RadioError, Reception, RefusalError, Settings
 from testbed.scenario import Scenario, loads
 
 __all__ = ["RadioWorker", "Recorded", "slot_burst"]
@@ -82,7 +82,7 @@ class RadioWorker:
             while (wanted := self._rounds.get()) is not None:
                 self._answer(_recorded(scenario, index, radio, applied, wanted))
         except (RadioError, RunError, UserError, OSError) as error:
-            self._answer(Failed(str(error)))
+            self._answer(Failed(str(error), refused=isinstance(error, (RefusalError, UserError))))
         except Exception as error:
             # The agent must not live on with a dead radio, whatever the reason.
             self._answer(Failed(f"{type(error).__name__}: {error}"[:2000]))

@@ -15,9 +15,8 @@ import numpy as np
 
 from testbed import schedule
 from testbed.capture import Capture, Departure
-from testbed.errors import RunError
 from testbed.radio import open_radio
-from testbed.radio.base import Applied, Radio, RadioError, Settings
+from testbed.radio.base import Applied, Radio, RadioError, Settings, command_error
 from testbed.radio_worker import slot_burst
 from testbed.scenario import Scenario
 
@@ -51,7 +50,7 @@ class Bench:
                 self._radios[node.name] = open_radio(scenario, node, ether=address)
         except RadioError as error:
             self.close()
-            raise RunError(str(error)) from None
+            raise command_error(error) from None
         except BaseException:
             self.close()
             raise
@@ -93,7 +92,7 @@ class Bench:
             try:
                 self._applied[node.name] = self._radios[node.name].configure(settings)
             except RadioError as error:
-                raise RunError(f"{node.name}: {error}") from None
+                raise command_error(type(error)(f"{node.name}: {error}")) from None
 
     def round(self, index: int, amplitudes: Mapping[str, float] | None = None) -> dict[str, Capture]:
         """Captures of one round, by node; ``amplitudes`` scale what the nodes named transmit.
@@ -111,7 +110,7 @@ class Bench:
         try:
             return dict(zip(names, self._workers.map(record, names), strict=True))
         except RadioError as error:
-            raise RunError(str(error)) from None
+            raise command_error(error) from None
 
     def _record(self, index: int, name: str, amplitude: float) -> Capture:
         scenario, radio, applied = self._scenario, self._radios[name], self._applied[name]

@@ -113,7 +113,14 @@ def command(
     try:
         with progress_bar(experiment.experiment.rounds) as progress:
             outcome = acquire(
-                experiment, keep, process, progress=progress, listen=listen, keys=keys, arrival_s=arrival_s
+                experiment,
+                keep,
+                process,
+                progress=progress,
+                listen=listen,
+                keys=keys,
+                arrival_s=arrival_s,
+                admit=known.refuse_strangers,
             )
         writer.note(*(msgspec.to_builtins(event) for event in outcome.events[told:]))
     finally:
@@ -121,6 +128,8 @@ def command(
             writer.close()
         if not any(writer.folder.glob("*.sigmf-data")):
             shutil.rmtree(folder)  # nothing was recorded: leave nothing behind
+    if outcome.refused:
+        raise UserError(outcome.failure)
     if outcome.rounds and outcome.at_rest:
         with full_disk_reported(folder):
             if outcome.interrupted:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.capture import Departure, Stretch
+from testbed.errors import RunError, UserError
 
-__all__ = ["Applied", "Capabilities", "Radio", "RadioError", "Reception", "Settings"]
+__all__ = ["Applied", "Capabilities", "Radio", "RadioError", "Reception", "RefusalError", "Settings", "command_error"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ class Radio(Protocol):
 
         Raises
         ------
+        RefusalError
+            If the device cannot do what it is asked, or is another than the experiment means.
         RadioError
-            If the device cannot do what it is asked.
+            If it does not answer.
         """
         ...
 
@@ -121,3 +124,13 @@ class Radio(Protocol):
 
 class RadioError(Exception):
     """The device cannot do what it is asked, or is gone; the text says which, in one line."""
+
+
+class RefusalError(RadioError):
+    """The device answers, but cannot do what the experiment asks, or is not the one that it names: to try again is
+    of no use before the experiment, or the device, is another."""
+
+
+def command_error(error: RadioError) -> RunError | UserError:
+    """What a command ends with: a refusal is the user's to mend, whatever else a run's failure."""
+    return UserError(str(error)) if isinstance(error, RefusalError) else RunError(str(error))

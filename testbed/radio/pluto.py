@@ -8,6 +8,7 @@ away unknowns: a common clock the frequency offset, the TDD engine the latency.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.capture import Stretch
-from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
+from testbed.radio.base import Applied, Capabilities, RadioError, Reception, RefusalError, Settings
 from testbed.radio.pluto_device import PlutoDevice, SetUp
 from testbed.scenario import Pluto
 
@@ -24,6 +25,8 @@ __all__ = ["PlutoRadio"]
 _FULL_SCALE = 2048
 _SUSTAINED_HZ = 5e6
 """Samples a second and channel that USB carries without a gap, both directions together."""
+_REFUSING = (errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.EPERM, errno.EBUSY)
+"""What a device answers to what it cannot do; a lost connection has other numbers."""
 _REBUILDS = 3
 _REBUILD_PAUSE_S = 0.5
 
@@ -81,7 +84,9 @@ class PlutoRadio:
             self._set_up = self._device.set_up(self._settings)
         except OSError as error:
             self._let_go()
-            raise RadioError(f"the Pluto of {self._name!r} refuses its settings: {error}") from None
+            if error.errno in _REFUSING:
+                raise RefusalError(f"the Pluto of {self._name!r} refuses its settings: {error}") from None
+            raise RadioError(f"the Pluto of {self._name!r} was lost while it was set up: {error}") from None
         except RadioError:
             self._let_go()
             raise

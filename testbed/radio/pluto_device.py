@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.radio.ad936x import exact_carrier_hz, exact_rate_hz
-from testbed.radio.base import RadioError, Settings
+from testbed.radio.base import RadioError, RefusalError, Settings
 from testbed.scenario import Pluto
 
 __all__ = ["PlutoDevice", "SetUp"]
@@ -57,12 +57,12 @@ def _close_all() -> None:
 
 
 def _libraries() -> tuple[Any, Any]:
-    """The modules ``adi`` and ``iio``; raises `RadioError` that says how to get them."""
+    """The modules ``adi`` and ``iio``; raises `RefusalError` that says how to get them."""
     try:
         import adi
         import iio
     except (ImportError, OSError) as error:
-        raise RadioError(
+        raise RefusalError(
             f"a Pluto needs pyadi-iio and libiio, which are missing ({str(error).splitlines()[0]}): "
             "pip install 'isac-testbed[pluto]' and sudo apt-get install libiio0"
         ) from None
@@ -77,7 +77,7 @@ class PlutoDevice:
     Raises
     ------
     RadioError
-        If the library is missing, nothing answers there, or what answers is not this Pluto.
+        If nothing answers there; a `RefusalError` if the library is missing, or what answers is not this Pluto.
     """
 
     def __init__(self, name: str, options: Pluto, channels: int, *, patient: bool = False) -> None:
@@ -109,7 +109,7 @@ class PlutoDevice:
         try:
             found = {uri: str(words) for uri, words in self._iio.scan_contexts().items()}
         except OSError as error:
-            raise RadioError(
+            raise RefusalError(
                 f"libiio finds no devices by itself ({error}): give node.pluto.uri of {self._name!r}"
             ) from None
         mine = [uri for uri, words in found.items() if f"serial={options.serial}" in words]
@@ -145,9 +145,9 @@ class PlutoDevice:
         model, version = self.facts.get("hw_model", "unknown"), self.facts.get("fw_version", "unknown")
         where = f'node.pluto.uri = "{self.uri}" of {self._name!r}'
         if "pluto" not in model.lower() or not {"ad9361-phy", "cf-ad9361-lpc"} <= set(devices):
-            raise RadioError(f"{where} answers as {model!r}, which is no Pluto")
+            raise RefusalError(f"{where} answers as {model!r}, which is no Pluto")
         if self._options.serial and self.serial != self._options.serial:
-            raise RadioError(
+            raise RefusalError(
                 f'{where} has the serial number {self.serial}, but node.pluto.serial is "{self._options.serial}"'
             )
         needed = _OLDEST_FIRMWARE
@@ -156,18 +156,18 @@ class PlutoDevice:
         elif self._channels > 1:
             needed = _TWO_CHANNEL_FIRMWARE
         if (0, 0) < self.firmware < needed:
-            raise RadioError(
+            raise RefusalError(
                 f"{where} runs firmware {version}, but v{needed[0]}.{needed[1]} or later is needed: update it from "
                 "https://github.com/analogdevicesinc/plutosdr-fw/releases"
             )
         have = sum(not channel.output and channel.scan_element for channel in devices["cf-ad9361-lpc"].channels) // 2
         if have < self._channels:
-            raise RadioError(
+            raise RefusalError(
                 f"{where} has {have} receiver, but {self._channels} antennas are wanted: "
                 "tell it to be one of two (docs/how-to/pluto.md), or use antennas = 1"
             )
         if self._options.alignment == "tdd" and "iio-axi-tdd-0" not in devices:
-            raise RadioError(f'{where} has no TDD engine: use node.pluto.alignment = "preamble"')
+            raise RefusalError(f'{where} has no TDD engine: use node.pluto.alignment = "preamble"')
 
     # Setting up ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class PlutoDevice:
 
         Raises
         ------
-        RadioError
+        RefusalError
             If the device cannot do what it is asked, with what it can.
         """
         with self._busy:
@@ -228,7 +228,7 @@ class PlutoDevice:
             if not low <= value <= high:
                 if key.endswith("tx_attenuation_db"):
                     low, high, value = -high, -low, -value
-                raise RadioError(f"{key} is {value:.10g}, but this Pluto does {low:.10g} to {high:.10g}")
+                raise RefusalError(f"{key} is {value:.10g}, but this Pluto does {low:.10g} to {high:.10g}")
 
     def _set_rate(self, rate_hz: int) -> None:
         """Rate, with the experiment's own FIR filters or those of the library."""
@@ -240,13 +240,13 @@ class PlutoDevice:
         try:
             path.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
-            raise RadioError(f'node.pluto.fir of {self._name!r} is "{path}": {error}') from None
+            raise RefusalError(f'node.pluto.fir of {self._name!r} is "{path}": {error}') from None
         try:
             sdr.filter = str(path)
             # Not by its property, which loads a filter of its own over this one.
             sdr._ctrl.find_channel("voltage0").attrs["sampling_frequency"].value = str(rate_hz)
         except OSError as error:
-            raise RadioError(f'the Pluto refuses node.pluto.fir = "{path}" at {rate_hz} Hz: {error}') from None
+            raise RefusalError(f'the Pluto refuses node.pluto.fir = "{path}" at {rate_hz} Hz: {error}') from None
 
     def _applied(self, rate_hz: int, carrier_hz: int) -> SetUp:
         sdr, options, phy = self._sdr, self._options, self._sdr._ctrl
@@ -254,9 +254,9 @@ class PlutoDevice:
         carriers = [exact_carrier_hz(carrier_hz, int(told), believed_hz) for told in (sdr.rx_lo, sdr.tx_lo)]
         rates = [exact_rate_hz(phy.attrs[f"{path}_path_rates"].value, believed_hz) for path in ("rx", "tx")]
         if carriers[0] != carriers[1] or rates[0] != rates[1]:
-            raise RadioError(f"receiver and transmitter are set apart: {carriers[0]} and {carriers[1]} Hz")
+            raise RefusalError(f"receiver and transmitter are set apart: {carriers[0]} and {carriers[1]} Hz")
         if abs(float(rates[0]) - rate_hz) > 100:
-            raise RadioError(f"a rate of {rate_hz} Hz was asked for, {float(rates[0]):.10g} applied")
+            raise RefusalError(f"a rate of {rate_hz} Hz was asked for, {float(rates[0]):.10g} applied")
         channels = range(self._channels)
         details = {
             "radio": "pluto",
@@ -290,7 +290,7 @@ class PlutoDevice:
                 channel.attrs["raw"].value = "1"
                 break
         else:
-            raise RadioError(
+            raise RefusalError(
                 f"the Pluto of {self._name!r} does not lead its TDD engine to its DMAs: update its firmware"
             )
         external = self._options.edge == "external"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.capture import Departure, Stretch
-from testbed.radio.base import Applied, Capabilities, RadioError, Reception, Settings
+from testbed.radio.base import Applied, Capabilities, RadioError, Reception, RefusalError, Settings
 from testbed.radio.usrp_clock import SampleClock, Sync, in_one_line, master_clock_hz, synchronize, unlocked
 from testbed.scenario import Usrp
 
@@ -114,7 +114,9 @@ class UsrpRadio:
                 choose(library.usrp.SubdevSpec(spec))
         channels = usrp.get_rx_num_channels()
         if settings.antennas > channels:
-            raise RadioError(f"{self._name} wants {settings.antennas} antennas, but its {model} receives on {channels}")
+            raise RefusalError(
+                f"{self._name} wants {settings.antennas} antennas, but its {model} receives on {channels}"
+            )
         clock = self._rates(usrp, model, settings)
         sync = synchronize(library, usrp, options, wait=self._wait)
         self._analogue(usrp, settings.antennas)
@@ -139,7 +141,7 @@ class UsrpRadio:
         applied = float(clock.rate_hz)
         for told in (usrp.get_rx_rate(), usrp.get_tx_rate()):
             if abs(told - applied) > 1e-3 or abs(applied - wanted) > 1e-6 * wanted:
-                raise RadioError(
+                raise RefusalError(
                     f"waveform.sample_rate_hz is {wanted:.10g}, but the device applies {told:.10g}: "
                     "use that, or another master_clock_rate in node.usrp.args"
                 )
@@ -155,14 +157,14 @@ class UsrpRadio:
         for key, gain, bounds in gains:
             low, high = bounds(0).start(), bounds(0).stop()
             if not low <= gain <= high:
-                raise RadioError(f"node.usrp.{key} is {gain:g}, but the device does {low:g} to {high:g} dB")
+                raise RefusalError(f"node.usrp.{key} is {gain:g}, but the device does {low:g} to {high:g} dB")
         ports = (
             ("rx_antenna", options.rx_antenna, list(usrp.get_rx_antennas(0))),
             ("tx_antenna", options.tx_antenna, list(usrp.get_tx_antennas(options.transmit_channel))),
         )
         for key, port, there in ports:
             if port and port not in there:
-                raise RadioError(f'node.usrp.{key} is "{port}", but the device has {", ".join(there)}')
+                raise RefusalError(f'node.usrp.{key} is "{port}", but the device has {", ".join(there)}')
         for channel in range(antennas):
             usrp.set_rx_gain(options.rx_gain_db, channel)
             if options.rx_antenna:
@@ -181,7 +183,7 @@ class UsrpRadio:
         wanted, sender = float(settings.carrier_hz), options.transmit_channel
         for bounds in (usrp.get_rx_freq_range(0), usrp.get_tx_freq_range(sender)):
             if not bounds.start() <= wanted <= bounds.stop():
-                raise RadioError(
+                raise RefusalError(
                     f"waveform.carrier_hz is {wanted:.10g}, but the device covers {bounds.start() / 1e6:g} to "
                     f"{bounds.stop() / 1e6:g} MHz"
                 )
@@ -198,7 +200,7 @@ class UsrpRadio:
         self._await_oscillators(usrp, settings.antennas)
         received, sent = usrp.get_rx_freq(0), usrp.get_tx_freq(sender)
         if abs(received - wanted) > 1e3 or abs(sent - received) > _CARRIERS_APART_HZ:
-            raise RadioError(
+            raise RefusalError(
                 f"waveform.carrier_hz is {wanted:.10g}, but the device receives at {received:.10g} and transmits at "
                 f"{sent:.10g}: try another node.usrp.lo_offset_hz"
             )
@@ -383,7 +385,7 @@ class UsrpRadio:
             )
         if len(found) > 1:
             serials = ", ".join(one.get("serial", "?") for one in found)
-            raise RadioError(
+            raise RefusalError(
                 f'{len(found)} USRPs answer to node.usrp.args = "{self._options.args}" of {self._name!r}: '
                 f"choose one by its serial number: {serials}"
             )
@@ -476,14 +478,14 @@ class _Burst:
 def _real_library() -> Any:
     """The module ``uhd``; raises `RadioError` that says how to get it."""
     if int(np.__version__.split(".")[0]) >= 2:
-        raise RadioError(
+        raise RefusalError(
             f"this agent runs with numpy {np.__version__}, with which UHD's library crashes: give node.usrp.python an "
             "interpreter with numpy 1.26 and uhd (docs/how-to/usrp.md)"
         )
     try:
         import uhd
     except ImportError as error:
-        raise RadioError(
+        raise RefusalError(
             f"UHD's Python library is missing ({error}): sudo apt-get install python3-uhd, and see "
             "docs/how-to/usrp.md for the interpreter"
         ) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from testbed.radio.base import RadioError
+from testbed.radio.base import RadioError, RefusalError
 from testbed.scenario import Usrp
 
 __all__ = ["SampleClock", "Sync", "in_one_line", "master_clock_hz", "synchronize", "unlocked"]
@@ -48,7 +48,7 @@ def master_clock_hz(model: str, rate_hz: Fraction, channels: int) -> Fraction:
 
     Raises
     ------
-    RadioError
+    RefusalError
         If none does.
     """
     name = model.lower()
@@ -57,7 +57,7 @@ def master_clock_hz(model: str, rate_hz: Fraction, channels: int) -> Fraction:
         if channels > 1:
             high = _AD936X_TWO_CHANNELS_HZ
         if not low / _LARGEST_DIVISION <= rate_hz <= high:
-            raise RadioError(
+            raise RefusalError(
                 f"waveform.sample_rate_hz is {float(rate_hz):g}, but a {model} with {channels} channel"
                 f"{'s' if channels > 1 else ''} does at most {float(high) / 1e6:g} MS/s"
             )
@@ -65,7 +65,7 @@ def master_clock_hz(model: str, rate_hz: Fraction, channels: int) -> Fraction:
         return rate_hz * min(times if times == 1 else times // 2 * 2, _LARGEST_DIVISION)
     clocks = _MASTER_CLOCKS_HZ.get(name)
     if clocks is None:
-        raise RadioError(
+        raise RefusalError(
             f"this driver knows no master clock of a {model}: give node.usrp.args one, master_clock_rate=…"
         )
     for clock in clocks:
@@ -74,7 +74,7 @@ def master_clock_hz(model: str, rate_hz: Fraction, channels: int) -> Fraction:
             return Fraction(clock)
     nearest = [clock / max(1, round(clock / float(rate_hz))) for clock in clocks]
     best = min(nearest, key=lambda rate: abs(rate - float(rate_hz)))
-    raise RadioError(
+    raise RefusalError(
         f"waveform.sample_rate_hz is {float(rate_hz):g}, which no master clock of a {model} divides down to: "
         f"use {best:.10g}"
     )
@@ -143,8 +143,10 @@ def synchronize(library: Any, device: Any, options: Usrp, *, wait: Callable[[flo
 
     Raises
     ------
+    RefusalError
+        If the device has no such source.
     RadioError
-        If the device has no such source, or, with `Usrp.require_lock`, one does not do its part.
+        If, with `Usrp.require_lock`, one does not do its part.
     """
     for mboard in range(device.get_num_mboards()):
         for what, wanted, there in (
@@ -153,7 +155,7 @@ def synchronize(library: Any, device: Any, options: Usrp, *, wait: Callable[[flo
         ):
             # A device without inputs for time has none to choose; "none" asks for nothing.
             if wanted not in there and not (what == "time_source" and wanted == "none"):
-                raise RadioError(f'node.usrp.{what} is "{wanted}", but the device has {", ".join(there)}')
+                raise RefusalError(f'node.usrp.{what} is "{wanted}", but the device has {", ".join(there)}')
     device.set_clock_source(options.clock_source)
     if options.time_source in device.get_time_sources(0):
         device.set_time_source(options.time_source)

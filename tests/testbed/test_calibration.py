@@ -243,6 +243,13 @@ def test_the_newest_that_holds_is_taken() -> None:
     assert found.measured.startswith("2026-02")
 
 
+def test_files_of_other_devices_are_refused_before_anything_transmits() -> None:
+    Calibration().refuse_strangers({"west": "104"})
+    Calibration(records=[record(), record(serial="node-east")]).refuse_strangers({"west": "104", "east": ""})
+    with pytest.raises(UserError, match=r"for 'east': no calibration of 105: there are calibrations of 104; .*out$"):
+        Calibration(records=[record()]).refuse_strangers({"west": "104", "east": "105"})
+
+
 def test_events_are_said_once_and_constants_applied() -> None:
     known = Calibration(records=[record(), record(serial="105", chain=ChainConstants(departure="leakage"))])
     said = known.meet({"west": capture(), "east": capture("east", "105"), "south": capture("south", "1")})

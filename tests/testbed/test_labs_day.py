@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed import processes
-from testbed.coordinator import FinishedRound, acquire
+from testbed import cli, processes
+from testbed.coordinator import FinishedRound, RunOutcome, acquire
 from testbed.keys import write_keys
 from testbed.pipeline import Pipeline
 from testbed.scenario import dumps, load, loads
@@ -88,10 +88,10 @@ def test_a_labs_day(tmp_path: Path) -> None:
         assert len(pairs) == 3
 
 
-def outcome_of(text: str) -> str:
+def outcome_of(text: str) -> RunOutcome:
     """How a run of two simulated USRPs ends at once."""
     scenario = loads(text, source="two USRPs")
-    return acquire(scenario, lambda done: None, lambda done: None, progress=lambda done, said: None).failure
+    return acquire(scenario, lambda done: None, lambda done: None, progress=lambda done, said: None)
 
 
 TWO = """
@@ -118,10 +118,23 @@ usrp = { args = "type=simulated,serial=F5EAC0" }
 
 
 def test_two_nodes_on_one_device_are_found_out_by_its_serial_number() -> None:
-    said = outcome_of(TWO)
-    assert "are one device, usrp F5EAC0: give each its own, by serial number" in said
+    outcome = outcome_of(TWO)
+    assert "are one device, usrp F5EAC0: give each its own, by serial number" in outcome.failure
+    assert outcome.exit_code == 2
 
 
 def test_an_interpreter_that_is_not_there_is_one_line() -> None:
     broken = TWO.replace('serial=F5EAC0" }', 'serial=F5EAC0", python = "/nowhere/python" }', 1)
-    assert outcome_of(broken) == "node.usrp.python of 'west' is \"/nowhere/python\": No such file or directory"
+    assert outcome_of(broken).failure == "node.usrp.python of 'west' is \"/nowhere/python\": No such file or directory"
+
+
+def test_what_a_device_refuses_is_wrong_input_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only the device knows its range, and only its agent speaks with it.
+    path, out = tmp_path / "two.toml", tmp_path / "out"
+    path.write_text(TWO.replace("serial=F5EAC0", "serial=F5EAC1", 1).replace('EAC1"', 'EAC1", rx_gain_db = 99.0'))
+    assert cli.main(["run", str(path), "--out", str(out)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said == ["isac: node west: node.usrp.rx_gain_db is 99, but the device does 0 to 76 dB"]
+    assert not out.exists()

@@ -180,7 +180,9 @@ def test_full_scale_is_sent_whole_and_more_is_refused(server: object) -> None:
 def test_nothing_recorded_before_comes_after() -> None:
     # On the wall clock four old blocks would wait in the kernel; the round's own buffer is new.
     server = serve_looped(Looped(clock="wall", attenuation_db=40.0, ideal=True))
-    radio = configured(server, receive_lag_s=0.03)
+    # A machine that is busy starts the receiver late: it has 150 of the buffer's 400 ms.
+    radio = radio_at(server, receive_lag_s=0.15)
+    radio.configure(replace(ASKED, rate_hz=Fraction(4_000_000)))
     for index in range(3):
         burst = noise(seed=index + 2)
         radio.transmit(burst, offset_samples=0)
