@@ -213,7 +213,8 @@ class Cable(Medium):
             float(np.sqrt(self._noise_watts(settings) / 2)), float(amplitude),
             float(np.sqrt(1e3 * 10 ** (settings.receive_gain_db[channel] / 10))) * limit,
             10.0 ** (worse * front.gain_imbalance_db / 20.0), float(np.sin(skew)), float(np.cos(skew)),
-            worse * front.dc_offset.real * limit, worse * front.dc_offset.imag * limit, limit, counts.view(np.int32), channel,
+            worse * front.dc_offset.real * limit, worse * front.dc_offset.imag * limit, limit,
+            counts.view(np.int32), channel,
         )  # fmt: skip
 
 
