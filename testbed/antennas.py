@@ -10,7 +10,7 @@ from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 from testbed.scenario import Node
 
-__all__ = ["antenna_m", "antenna_spacing_m", "array_centre_m"]
+__all__ = ["antenna_m", "antenna_spacing_m", "array_centre_m", "elements_m"]
 
 
 def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
@@ -32,13 +32,17 @@ def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
     return place
 
 
-def array_centre_m(node: Node, carrier_hz: float) -> FloatArray:
-    """Middle of the receiving antennas: where bearings are seen from, and where a path's delay, common to all, ends."""
+def elements_m(node: Node, carrier_hz: float) -> FloatArray:
+    """Where every receiving antenna is, shape (antenna, coordinate): from the first to heading's left."""
     first = antenna_m(node, transmits=False)
     heading = radians(node.heading_deg)
     left = np.array([-np.sin(heading), np.cos(heading), 0.0])[: first.size]
-    centre: FloatArray = first + 0.5 * (node.antennas - 1) * antenna_spacing_m(node, carrier_hz) * left
-    return centre
+    return np.asarray(first + np.arange(node.antennas)[:, None] * antenna_spacing_m(node, carrier_hz) * left)
+
+
+def array_centre_m(node: Node, carrier_hz: float) -> FloatArray:
+    """Middle of the receiving antennas: where bearings are seen from, and where a path's delay, common to all, ends."""
+    return np.asarray(elements_m(node, carrier_hz).mean(axis=0))
 
 
 def antenna_spacing_m(node: Node, carrier_hz: float) -> float:

@@ -11,10 +11,10 @@ import numpy as np
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 from testbed.antennas import antenna_m
-from testbed.scenario import Node, Reflector, Scenario
+from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform
 
-__all__ = ["LinkBudget", "PlannedPath", "echo_gain", "link_budgets", "sine_std"]
+__all__ = ["LinkBudget", "PlannedPath", "echo_gain", "link_budgets", "sine_std", "way"]
 
 _BOLTZMANN_290K = 1.380649e-23 * 290.0
 _CREST_DB = 11.0
@@ -174,8 +174,10 @@ def _budget(receiver: Node, transmitter: Node, scenario: Scenario, strongest_wat
     paths = []
     for name, gain in gains.items():
         reflector = next((one for one in scene.reflector if one.name == name), None)
-        delay_s, doppler_hz = _way(ends, reflector, waveform.carrier_hz)
-        moving = reflector is not None and any(reflector.velocity_mps)
+        place = None if reflector is None else np.array(reflector.position_m, dtype=float)
+        velocity_mps = np.array((0.0,) if reflector is None else reflector.velocity_mps, dtype=float)
+        delay_s, doppler_hz = way(ends, place, velocity_mps, waveform.carrier_hz)
+        moving = bool(np.any(velocity_mps))
         paths.append(PlannedPath(name, delay_s, doppler_hz, gain / total, moving))
     return LinkBudget(
         receiver=receiver,
@@ -192,17 +194,18 @@ def _budget(receiver: Node, transmitter: Node, scenario: Scenario, strongest_wat
     )
 
 
-def _way(ends: tuple[FloatArray, FloatArray], reflector: Reflector | None, carrier_hz: float) -> tuple[float, float]:
-    """Delay, and Doppler: the rate at which the path shortens, in wavelengths."""
-    if reflector is None:
+def way(
+    ends: tuple[FloatArray, FloatArray], place: FloatArray | None, velocity_mps: FloatArray, carrier_hz: float
+) -> tuple[float, float]:
+    """Delay between two ends by a place, straight if None, and Doppler: the rate at which the way shortens, in
+    wavelengths, as the place moves."""
+    if place is None:
         return float(_distance(*ends)) / SPEED_OF_LIGHT_MPS, 0.0
-    place = np.array(reflector.position_m, dtype=float)
-    velocity = np.array([*reflector.velocity_mps, 0.0][: max(len(place), 2)], dtype=float)
     legs = [float(_distance(place, end)) for end in ends]
     rate = 0.0
     for end, leg in zip(ends, legs, strict=True):
-        way = np.pad(place, (0, 3 - place.size)) - np.pad(end, (0, 3 - end.size))
-        rate += float(way @ np.pad(velocity, (0, 3 - velocity.size))) / leg
+        towards = np.pad(place, (0, 3 - place.size)) - np.pad(end, (0, 3 - end.size))
+        rate += float(towards @ np.pad(velocity_mps, (0, 3 - velocity_mps.size))) / leg
     return sum(legs) / SPEED_OF_LIGHT_MPS, -rate * carrier_hz / SPEED_OF_LIGHT_MPS
 
 

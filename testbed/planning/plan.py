@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
-from dsp.bounds.link import delay_std_s
 from dsp.channel import FloatArray
 from dsp.target_model import LinkMeasurement, TargetModel
-from testbed.planning.budget import LinkBudget, link_budgets, sine_std
+from testbed.planning.budget import LinkBudget, link_budgets
+from testbed.planning.mover_bound import mover_bound
 from testbed.planning.offsets import PlannedOffset, best, planned_offsets, slot_symbols_s
 from testbed.planning.positions import PositionMap, position_map
 from testbed.scenario import Reflector, Scenario
@@ -105,30 +105,27 @@ def target_error_m(
     Information of every link's delay, Doppler and sine at its own slot, as the estimator has them, with the pairs'
     offset errors; ``at_s`` after the run's begin. Infinite where a direction is left open.
     """
-    waveform, times = dsp_waveform(scenario), slot_symbols_s(scenario)
     carrier_hz = scenario.waveform.carrier_hz
-    velocity = np.array(reflector.velocity_mps[:2])
-    place = np.array(reflector.position_m[:2]) + velocity * at_s
-    unit_s = delay_std_s(waveform.active_subcarriers, float(waveform.spacing_hz), times.size, 1.0)
-    unit_hz = _slope_unit_hz(scenario)
+    velocity = np.array(reflector.velocity_mps, dtype=float)
+    place = np.array(reflector.position_m, dtype=float)
+    size = min(place.size, velocity.size)
+    place[:size] += velocity[:size] * at_s
     begins = {node.name: slot_offset_samples(scenario, scenario.index(node.name)) for node in scenario.node}
     middle = np.mean([begins[transmitter] for _, transmitter in budgets])
     measurements = []
     for (receiver, transmitter), budget in budgets.items():
-        snr = float(budget.echo_snr(scenario, place, reflector.rcs_m2)) * budget.receiver.antennas
-        sine = float(
-            sine_std(budget.receiver, carrier_hz, np.array(snr / budget.receiver.antennas * _elements(scenario)))
-        )
+        bound = mover_bound(scenario, budget, place, velocity, reflector.rcs_m2)
+        seen = np.isfinite(bound.sine_std)
         measurements.append(
             LinkMeasurement(
                 receiver=receiver,
                 transmitter=transmitter,
                 delay_s=0.0,
-                delay_std_s=unit_s / sqrt(snr),
-                sines=(0.0,) if np.isfinite(sine) else (),
-                sine_std=sine if np.isfinite(sine) else 0.0,
+                delay_std_s=bound.delay_std_s,
+                sines=(0.0,) if seen else (),
+                sine_std=bound.sine_std if seen else 0.0,
                 doppler_hz=0.0,
-                doppler_std_hz=unit_hz / sqrt(snr),
+                doppler_std_hz=bound.doppler_std_hz,
                 carrier_hz=carrier_hz,
                 time_s=float(begins[transmitter] - middle) / scenario.waveform.sample_rate_hz,
                 offset_std_s=to_std_s.get((receiver, transmitter), to_std_s.get((transmitter, receiver), 0.0)),
@@ -137,27 +134,17 @@ def target_error_m(
     stations = {node.name: station(node, carrier_hz) for node in scenario.node}
     model = TargetModel(measurements, stations)
     state = np.zeros(2 * model.dimension)
-    state[:2], state[model.dimension : model.dimension + 2] = place, velocity
+    dimension = model.dimension
+    state[: min(dimension, place.size)] = place[:dimension]
+    state[dimension : dimension + min(dimension, velocity.size)] = velocity[:dimension]
     information = model.information(state)
-    if np.linalg.cond(information[: model.dimension, : model.dimension]) > 1e14:
+    if np.linalg.cond(information[:dimension, :dimension]) > 1e14:
         return float("inf")
-    return sqrt(float(np.trace(np.linalg.inv(information)[: model.dimension, : model.dimension])))
+    return sqrt(float(np.trace(np.linalg.inv(information)[:dimension, :dimension])))
 
 
 def _movers(scenario: Scenario) -> list[Reflector]:
     return [one for one in scenario.scene.reflector if any(one.velocity_mps)]
-
-
-def _elements(scenario: Scenario) -> int:
-    """Resource elements of a slot."""
-    return slot_symbols_s(scenario).size * scenario.waveform.active_subcarriers
-
-
-def _slope_unit_hz(scenario: Scenario) -> float:
-    """Deviation of a Doppler at an SNR of one per element: 1/√(8π²·K·Σ(t − mean t)²)."""
-    times = slot_symbols_s(scenario)
-    energy = scenario.waveform.active_subcarriers * float(np.sum((times - times.mean()) ** 2))
-    return 1 / sqrt(8 * np.pi**2 * energy) if energy > 0 else float("inf")
 
 
 def _best(scenario: Scenario, offsets: list[PlannedOffset]) -> dict[tuple[str, str], float]:
@@ -183,18 +170,16 @@ def _target(
 ) -> PlannedTarget:
     waveform, times = dsp_waveform(scenario), slot_symbols_s(scenario)
     bandwidth_hz = waveform.active_subcarriers * float(waveform.spacing_hz)
-    unit_s = delay_std_s(waveform.active_subcarriers, float(waveform.spacing_hz), times.size, 1.0)
-    unit_hz = _slope_unit_hz(scenario)
+    place, velocity = np.array(one.position_m, dtype=float), np.array(one.velocity_mps, dtype=float)
     snr_db, range_std, velocity_std, remarks = {}, {}, {}, []
     interval_s = float(np.ptp(times)) * times.size / max(times.size - 1, 1)
     for link, budget in budgets.items():
         path = budget.path(one.name)
         assert path is not None
-        snr = budget.snr * path.share
-        antennas = budget.receiver.antennas
-        snr_db[link] = 10 * np.log10(snr * _elements(scenario))
-        range_std[link] = SPEED_OF_LIGHT_MPS * unit_s / sqrt(snr * antennas)
-        velocity_std[link] = SPEED_OF_LIGHT_MPS / scenario.waveform.carrier_hz * unit_hz / sqrt(snr * antennas)
+        bound = mover_bound(scenario, budget, place, velocity, one.rcs_m2)
+        snr_db[link] = 10 * np.log10(budget.snr * path.share * times.size * waveform.active_subcarriers)
+        range_std[link] = SPEED_OF_LIGHT_MPS * bound.delay_std_s
+        velocity_std[link] = SPEED_OF_LIGHT_MPS / scenario.waveform.carrier_hz * bound.doppler_std_hz
         where = f"{link[0]} ← {link[1]}"
         if abs(path.doppler_hz) * interval_s < 1:
             remarks.append(f"{where}: Doppler {path.doppler_hz:.1f} Hz within the cell of what stands still")
