@@ -123,8 +123,8 @@ PAGES: dict[str, Page] = {
         "arccos 0.7, which gives the reference's bound. Bound: first order at -20 dB, that of the exact Möbius "
         "model at -6 dB.",
         (
-            Panel("doppler_rmse", title="-20 dB", where={"dynamic_db": -20.0}),
-            Panel("doppler_rmse", title="-6 dB", where={"dynamic_db": -6.0}),
+            Panel("doppler_rmse", title="mover at −20 dB", where={"dynamic_db": -20.0}),
+            Panel("doppler_rmse", title="mover at −6 dB", where={"dynamic_db": -6.0}),
             Panel("doppler_rmse", ratio=True),
         ),
         goals=(

@@ -98,14 +98,15 @@ def draw_panel(axes: Axes, panel: Panel, rows: Sequence[BenchRow]) -> None:
     bounds: set[tuple[float, ...]] = set()
     for (method, others), line in lines.items():
         colour, marker = _style(method, methods)
-        dash = _DASHES[kinds.index(others) % len(_DASHES)]
+        kind = kinds.index(others) % len(_DASHES)
+        face = colour if kind == 0 else "white"
         line.sort(key=lambda row: float(row.parameters[panel.axis]))
         x = [float(row.parameters[panel.axis]) for row in line]
         y = [(float((row.ratio if panel.ratio else row.value) or 0.0)) * scale for row in line]
         spread = [_spread(row, ratio=panel.ratio) * scale for row in line]
         axes.errorbar(
-            x, y, yerr=spread, color=colour, marker=marker, linestyle=dash, markersize=4.5, capsize=2.5,
-            label=_label(method, varying, others),
+            x, y, yerr=spread, color=colour, marker=marker, markerfacecolor=face, linestyle=_DASHES[kind],
+            markersize=4.5, capsize=2.5, label=_label(method, varying, others),
         )  # fmt: skip
         limits = tuple(round(row.bound * scale, 9) for row in line if row.bound)
         if not panel.ratio and len(limits) == len(x) and limits not in bounds:
@@ -169,9 +170,9 @@ def _finish(axes: Axes, panel: Panel, unit: str, points: Sequence[float]) -> Non
         axes.set_xticks(points)
     entries = len(axes.get_legend_handles_labels()[1])
     if entries > _MOST_INSIDE:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7.5, handlelength=3.2)
     elif entries:
-        axes.legend(loc="best", fontsize=7.5)
+        axes.legend(loc="best", fontsize=7.5, handlelength=3.2)
 
 
 def _shown(panel: Panel, row: BenchRow) -> bool:
@@ -238,4 +239,4 @@ def _said(name: str, value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return (f"{value:g}" if isinstance(value, float) else str(value)).replace("-", "−")
