@@ -67,6 +67,8 @@ class ChannelState:
         keeps its power while its residual frequency stays well below 1/(symbols · symbol spacing).
         Runs never cross a frame's end; a shorter rest of a frame is dropped.
         """
+        if symbols == 1:
+            return self
         runs = [
             run[: len(run) // symbols * symbols].reshape(-1, symbols)
             for run in (np.flatnonzero(self.frame_of_symbol == frame) for frame in np.unique(self.frame_of_symbol))

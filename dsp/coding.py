@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,19 +70,14 @@ class Code:
 
     def encode(self, information: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Codewords of ``information``, shape (codeword, length/2), as shape (codeword, length)."""
-        blocks = information.reshape(-1, _ROWS, self.lift)
-        sums = np.zeros_like(blocks)
-        for row, column in zip(*np.nonzero(self.base[:, :_ROWS] >= 0), strict=True):
-            sums[:, row] ^= np.roll(blocks[:, column], -self.base[row, column], axis=1)
-        parity = np.empty_like(blocks)
-        # The rows' sum leaves the first parity block alone; the rest follows down the double diagonal.
-        parity[:, 0] = np.bitwise_xor.reduce(sums, axis=1)
-        parity[:, 1] = sums[:, 0] ^ np.roll(parity[:, 0], -1, axis=1)
-        for row in range(1, _ROWS - 1):
-            parity[:, row + 1] = sums[:, row] ^ parity[:, row]
-            if row == _ROWS // 2:
-                parity[:, row + 1] ^= parity[:, 0]
-        return np.concatenate([blocks, parity], axis=1).reshape(-1, self.length)
+        from dsp.kernels.coding import _encode_blocks
+
+        words = np.ascontiguousarray(information, np.uint8).reshape(-1, self.information)
+        base = self.base[:, :_ROWS]
+        rows, columns = np.nonzero(base >= 0)
+        out = np.empty((len(words), self.length), np.uint8)
+        _encode_blocks(words, rows, columns, base[rows, columns], self.lift, out)
+        return out
 
     def decode(self, likelihoods: NDArray[np.floating]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Most likely information bits, and which codewords satisfy every check.
@@ -116,6 +111,7 @@ class Code:
         return (posterior[:, : self.information] < 0).astype(np.uint8), flags
 
 
+@lru_cache(maxsize=3)
 def code(length: int) -> Code:
     """The code of ``length`` bits: 648, 1296 or 1944.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import pi, sqrt
 
 import numpy as np
@@ -21,6 +22,8 @@ __all__ = [
 
 _HIGHEST_HZ = 1e5
 """Where a synthesizer's loop no longer follows its reference: clock noise beyond it does not reach the air."""
+_SETTLED = 30.0
+"""Cycles of an average after which what it leaves of a spectrum's oscillation is a thousandth."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,21 @@ def midpoint_wander_s(power_law: PowerLaw, *, separation_s: float, averaging_s: 
     Source: this project, docs/methods/reciprocity.md eq. 9.
     """
     span = max(separation_s, averaging_s)
+    highest_hz = max(_HIGHEST_HZ, 1.0 / span)
+    settled_hz = min(_SETTLED / averaging_s, highest_hz)
     # Logarithmic below the first null of the response, then fine enough to follow its oscillation.
     low = np.geomspace(1e-4 / span, 0.1 / span, 400)
-    high = np.arange(0.1 / span, max(_HIGHEST_HZ, 1.0 / span), 0.02 / span)
+    high = np.arange(0.1 / span, settled_hz, 0.02 / span)
     frequency = np.concatenate([low[:-1], high])
     response = (np.sinc(frequency * averaging_s) * np.cos(pi * frequency * separation_s) - 1.0) ** 2
-    return sqrt(float(simpson(power_law.time_error(frequency) * response, x=frequency)))
+    variance = float(simpson(power_law.time_error(frequency) * response, x=frequency))
+    if settled_hz < highest_hz:
+        # Its mean from there on: the sinc is small, and oscillates.
+        frequency = np.geomspace(high[-1], highest_hz, 200)
+        response = 1.0 + 0.25 / (pi * frequency * averaging_s) ** 2
+        density = power_law.time_error(frequency) * response * frequency
+        variance += float(simpson(density, x=np.log(frequency)))
+    return sqrt(variance)
 
 
 def extrapolation_wander_s(power_law: PowerLaw, *, step_s: float, separation_s: float, averaging_s: float) -> float:
@@ -128,11 +140,17 @@ def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, leng
         Hertz.
     """
     level = 2.0 * rms_rad**2 / (pi * corner_hz)
-    x = np.linspace(1e-3, 400.0, 40_001)  # π·f·T
-    weight = 6.0 / length_s * (np.sin(x) - x * np.cos(x)) / x**2
+    x, shape = _slope_weight()
     frequency = x / (pi * length_s)
-    density = level / (1.0 + (frequency / corner_hz) ** 2) * weight**2
+    density = level / (1.0 + (frequency / corner_hz) ** 2) * (6.0 / length_s) ** 2 * shape
     return sqrt(float(simpson(density, x=frequency))) / (2 * pi)
+
+
+@lru_cache(maxsize=1)
+def _slope_weight() -> tuple[FloatArray, FloatArray]:
+    """π·f·T, and the squared transform of a least-squares slope there."""
+    x = np.linspace(1e-3, 400.0, 40_001)
+    return x, ((np.sin(x) - x * np.cos(x)) / x**2) ** 2
 
 
 def synthesizer_phase_deviation_rad(rms_rad: float, *, corner_hz: float, length_s: float) -> float:

@@ -90,6 +90,8 @@ def decode(waveform: Waveform, likelihoods: NDArray[np.floating]) -> Decoded:
 
 def grid_of(waveform: Waveform, information: NDArray[np.uint8], *, identity: int) -> NDArray[np.complex64]:
     """Resource elements that carry ``information``, with the pilots of ``identity``, shape (symbol, subcarrier)."""
+    from dsp.kernels.coding import _mapped
+
     scrambled = _scramble(information)
     parts, position = [], 0
     for length, count in _codewords(waveform):
@@ -100,7 +102,8 @@ def grid_of(waveform: Waveform, information: NDArray[np.uint8], *, identity: int
     coded = np.concatenate(parts)
     coded = np.concatenate([coded, _random_bits(capacity - coded.size, _PADDING_SEQUENCE)])
     grid = pilot_values(waveform, identity)
-    grid[~waveform.pilots] = modulate(coded[_interleaving(capacity)], waveform.modulation)
+    levels = _levels(waveform.modulation)
+    _mapped(coded, _interleaving(capacity), levels, waveform.modulation.bits // 2, ~waveform.pilots, grid)
     return grid
 
 
@@ -183,7 +186,10 @@ def _levels(modulation: Modulation) -> NDArray[np.float32]:
 
 
 def _indices(axes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.asarray(axes @ (1 << np.arange(axes.shape[-1])[::-1]))
+    words = axes[..., 0].astype(np.int64)
+    for place in range(1, axes.shape[-1]):
+        words = 2 * words + axes[..., place]
+    return words
 
 
 def _capacity(waveform: Waveform) -> int:
@@ -204,8 +210,9 @@ def _codewords(waveform: Waveform) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4)
-def _interleaving(capacity: int) -> NDArray[np.int64]:
-    return np.argsort(random_words(capacity, _INTERLEAVING_SEQUENCE, capacity), kind="stable")
+def _interleaving(capacity: int) -> NDArray[np.int32]:
+    order = np.argsort(random_words(capacity, _INTERLEAVING_SEQUENCE, capacity), kind="stable")
+    return order.astype(np.int32)
 
 
 def _scramble(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

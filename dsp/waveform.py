@@ -267,6 +267,11 @@ def long_body(waveform: Waveform, identity: int) -> NDArray[np.complex128]:
 
 def pilot_values(waveform: Waveform, identity: int) -> NDArray[np.complex64]:
     """Pilots of node ``identity`` on the grid, QPSK of unit power, zero where data stand."""
+    return _pilots(waveform, identity).copy()
+
+
+@lru_cache(maxsize=16)
+def _pilots(waveform: Waveform, identity: int) -> NDArray[np.complex64]:
     quarter = random_words(int(np.count_nonzero(waveform.pilots)), _PILOT_SEQUENCE, identity) >> np.uint64(62)
     values = np.zeros(waveform.pilots.shape, np.complex64)
     values[waveform.pilots] = np.exp(1j * (pi / 4 + pi / 2 * np.arange(4)))[quarter.astype(np.int64)]

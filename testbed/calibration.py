@@ -149,6 +149,13 @@ class Calibration:
         record = self._used.get(node)
         return samples if record is None else balanced(samples, record.antenna)
 
+    def branches(self, node: str, antennas: int) -> NDArray[np.float64]:
+        """What `corrected` does to samples, by antenna: shares of the two input branches in the two output branches,
+        shape (antenna, 2, 2)."""
+        unit = np.tile(np.array([1.0, 1.0j], np.complex64), (antennas, 1))
+        made = self.corrected(node, unit)
+        return np.stack([made.real, made.imag], axis=1).astype(np.float64)
+
     def leakage_fraction(self, node: str, rate_hz: Fraction) -> float | None:
         """Fraction of a sample by which the leakage arrives after a whole number of samples; None if not calibrated."""
         delays = self.nodes.get(node)

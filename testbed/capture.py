@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.moment import Moment
+
 __all__ = ["Capture", "Departure", "Stretch"]
 
 
@@ -59,3 +61,8 @@ class Capture:
     """Simulation only: the clock's realisation at knots; see `testbed.truth`."""
     events: tuple[dict[str, str], ...] = ()
     """What went wrong in this round: {code, text}."""
+
+    @property
+    def begin(self) -> Moment:
+        """Reading of the node's counter at the first sample."""
+        return Moment(self.node, self.stretches[0].first_tick, 0.0, self.rate_hz)

@@ -53,9 +53,7 @@ class Departures:
             return Departed(Moment(node.name, stamped.tick, stamped.fraction, capture.rate_hz), 0.0, True), []
         if own is None:
             return None, []
-        commanded = capture.stretches[0].first_tick + slot_offset_samples(
-            self._scenario, self._scenario.index(node.name)
-        )
+        commanded = self._commanded(node, capture)
         said: list[tuple[str, str]] = []
         known = self._streams.get(node.name)
         if known is not None and known.number == capture.stream:
@@ -74,7 +72,22 @@ class Departures:
             known = self._streams[node.name] = _Stream(capture.stream, found)
             if calibrated is None:
                 said.append(("latency-uncalibrated", found.note))
-        moment = Moment(node.name, commanded + known.latency.samples, 0.0, capture.rate_hz).shifted(
-            known.latency.fraction / float(capture.rate_hz)
-        )
-        return Departed(moment, known.latency.std_s, False), said
+        return _departed(node, capture, commanded, known.latency), said
+
+    def held(self, node: Node, capture: Capture) -> Departed | None:
+        """Departure of the node's slot as the stream's latency, or a time stamp, says it: without hearing it."""
+        stamped = next((one for one in capture.departures if one.frame == 0), None)
+        if stamped is not None:
+            return self.of(node, capture, None)[0]
+        known = self._streams.get(node.name)
+        if known is None or known.number != capture.stream:
+            return None
+        return _departed(node, capture, self._commanded(node, capture), known.latency)
+
+    def _commanded(self, node: Node, capture: Capture) -> int:
+        return capture.stretches[0].first_tick + slot_offset_samples(self._scenario, self._scenario.index(node.name))
+
+
+def _departed(node: Node, capture: Capture, commanded: int, latency: Latency) -> Departed:
+    moment = Moment(node.name, commanded + latency.samples, 0.0, capture.rate_hz)
+    return Departed(moment.shifted(latency.fraction / float(capture.rate_hz)), latency.std_s, False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property, partial
 from math import hypot, pi
 from typing import Any
 
@@ -80,13 +81,21 @@ class Observed:
 
     standing: Observation
     """Without the movers found: for methods that compare the two directions, which see a mover in different places."""
-    forward: Observation
-    """With everything that was heard: for methods that look at one direction, movers included. What the chains add is
-    in its departure, so that reception less departure is the delay from antenna to antenna."""
-    backward: Observation | None
-    """The same of the other direction."""
+    one_way: tuple[Callable[[], Observation], Callable[[], Observation] | None]
+    """What makes `forward` and `backward`, once a method asks for them."""
     lacking: tuple[Mapping[Need, str], Mapping[Need, str]] = ({}, {})
     """Why either direction lacks an input."""
+
+    @cached_property
+    def forward(self) -> Observation:
+        """With everything that was heard: for methods that look at one direction, movers included. What the chains add
+        is in its departure, so that reception less departure is the delay from antenna to antenna."""
+        return self.one_way[0]()
+
+    @cached_property
+    def backward(self) -> Observation | None:
+        """The same of the other direction."""
+        return None if self.one_way[1] is None else self.one_way[1]()
 
 
 def observed(
@@ -100,8 +109,10 @@ def observed(
     there, back = inputs
     return Observed(
         _observation(forward, reverse, scenario, calibration, there, standing=True),
-        _one_way(forward, reverse, scenario, calibration, there),
-        None if reverse is None else _one_way(reverse, forward, scenario, calibration, back),
+        (
+            partial(_one_way, forward, reverse, scenario, calibration, there),
+            None if reverse is None else partial(_one_way, reverse, forward, scenario, calibration, back),
+        ),
         (there.lacking, back.lacking),
     )
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dsp.channel import ChannelState, ComplexArray
 from dsp.front import PayloadResult, Tuning, channel_state
 from dsp.paths import first_path
+from dsp.synchronization.base import Offset
 from dsp.waveform import frame
 from testbed import rows
 from testbed.calibration import Calibration
@@ -41,14 +42,14 @@ from testbed.targets import Echoes, absolute_origin_s, echoes
 if TYPE_CHECKING:
     from testbed.run_folder import Run
 
-__all__ = ["Pipeline", "slot_csi"]
+__all__ = ["Hearing", "Pipeline", "RoundAtWork", "slot_csi"]
 
 _FRAME_FALSE_ALARM_RATE = 1e-6
 """Expected number of frames found in a recording that holds none."""
 
 
 @dataclass
-class _Hearing:
+class Hearing:
     """One slot as one node heard it."""
 
     slot: Slot
@@ -58,11 +59,11 @@ class _Hearing:
 
 
 @dataclass
-class _Round:
+class RoundAtWork:
     """Everything of one round while it is worked on."""
 
     captures: Mapping[str, Capture]
-    hearings: dict[tuple[str, str], _Hearing] = field(default_factory=dict)
+    hearings: dict[tuple[str, str], Hearing] = field(default_factory=dict)
     """By receiver and transmitter; a node's own leakage under its name twice."""
     departed: dict[str, Departed] = field(default_factory=dict)
 
@@ -84,6 +85,8 @@ class Pipeline:
     UserError
         If the scenario names a file of fingerprints that is none.
     """
+
+    _clock = staticmethod(time.perf_counter)
 
     def __init__(
         self,
@@ -118,14 +121,15 @@ class Pipeline:
         for capture in captures.values():
             self._results.losses += losses_of(capture)
             self._results.events += rows.events(capture)
-        current = _Round(captures)
+        current = RoundAtWork(captures)
         for node in self._present(captures):
             self._hear(node, index, current)
         with self._timed("departures"):
             self._depart(index, current)
         heard = self._sense(current)
         offsets = self._synchronize(index, heard, current)
-        tracked = self._tracks.take(index, heard, offsets, captures)
+        with self._timed("clocks"):
+            tracked = self._tracks.take(index, heard, offsets, captures)
         self._results.nodes += tracked.nodes
         self._results.closures += tracked.closures
         self._results.events += tracked.events
@@ -145,6 +149,16 @@ class Pipeline:
         return self._results
 
     @property
+    def results(self) -> Results:
+        """What was found so far."""
+        return self._results
+
+    @property
+    def stages_s(self) -> Mapping[str, float]:
+        """Seconds of each stage so far."""
+        return self._timing
+
+    @property
     def products(self) -> Products:
         """Arrays for the pictures, of the last round that has them."""
         return self._products
@@ -157,7 +171,7 @@ class Pipeline:
         UserError
             If the link was not heard in that round.
         """
-        current = _Round(captures)
+        current = RoundAtWork(captures)
         self._calibration.meet(captures)
         node = self._scenario.node[self._scenario.index(receiver)]
         self._scenario.index(transmitter)
@@ -169,7 +183,7 @@ class Pipeline:
 
     def channels(self, index: int, captures: Mapping[str, Capture]) -> dict[tuple[str, str], ChannelState]:
         """CSI of every link heard in one round, by receiver and transmitter; a node's leakage under its name twice."""
-        current = _Round(captures)
+        current = RoundAtWork(captures)
         for node in self._present(captures):
             self._hear(node, index, current)
         return {link: hearing.csi for link, hearing in current.hearings.items()}
@@ -179,11 +193,11 @@ class Pipeline:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
+        begin = self._clock()
         yield
-        self._timing[stage] = self._timing.get(stage, 0.0) + time.perf_counter() - begin
+        self._timing[stage] = self._timing.get(stage, 0.0) + self._clock() - begin
 
-    def _hear(self, node: Node, index: int, current: _Round) -> None:
+    def _hear(self, node: Node, index: int, current: RoundAtWork) -> None:
         """Every slot in one node's capture: found, brought to CSI, decoded."""
         capture, scenario = current.captures[node.name], self._scenario
         period = period_samples(scenario)
@@ -215,7 +229,7 @@ class Pipeline:
                     tuning=Tuning(capture.rate_hz, capture.carrier_hz),
                 )
                 csi = from_first_frame(result.csi, slot.frames[0], period / float(sender.rate_hz))
-                current.hearings[node.name, transmitter] = _Hearing(slot, csi, result.payload, result.equalised)
+                current.hearings[node.name, transmitter] = Hearing(slot, csi, result.payload, result.equalised)
         for transmitting in scenario.node:
             if transmitting.name != node.name and transmitting.name in current.captures:
                 hearing = current.hearings.get((node.name, transmitting.name))
@@ -237,7 +251,7 @@ class Pipeline:
             dsp_waveform(self._scenario), identity=identity, round_index=index, seed=self._scenario.experiment.seed
         ).payload
 
-    def _depart(self, index: int, current: _Round) -> None:
+    def _depart(self, index: int, current: RoundAtWork) -> None:
         """When each node's slot left on its own clock."""
         for node in self._present(current.captures):
             own = current.hearings.get((node.name, node.name))
@@ -246,7 +260,7 @@ class Pipeline:
             if departed is not None:
                 current.departed[node.name] = departed
 
-    def _sense(self, current: _Round) -> dict[tuple[str, str], Echoes]:
+    def _sense(self, current: RoundAtWork) -> dict[tuple[str, str], Echoes]:
         """What moves on every link that was heard, by receiver and transmitter."""
         found = {}
         with self._timed("sensing"):
@@ -258,7 +272,7 @@ class Pipeline:
                     found[receiver.name, transmitter.name] = echoes(heard, self._scenario)
         return found
 
-    def _synchronize(self, index: int, found: Mapping[tuple[str, str], Echoes], current: _Round) -> rows.Offsets:
+    def _synchronize(self, index: int, found: Mapping[tuple[str, str], Echoes], current: RoundAtWork) -> rows.Offsets:
         """Every method on every pair, both ways, on what stands."""
         offsets: rows.Offsets = {}
         clocks = rows.clocks(current.captures)
@@ -275,7 +289,7 @@ class Pipeline:
                     seen = observed(forward, reverse, self._scenario, self._calibration, given)
                     for name in methods:
                         pair = estimates(name, seen)
-                        baseline = rows.baseline(forward, reverse, pair, self._calibration)
+                        baseline = self._baseline(forward, reverse, pair)
                         told = []
                         for way, heard, offset in zip(ways, (forward, reverse), pair, strict=True):
                             if heard is not None:
@@ -291,7 +305,13 @@ class Pipeline:
                         self._results.links += [rows.unheard(*way, index, name) for name in methods]
         return offsets
 
-    def _own(self, current: _Round) -> dict[str, Heard]:
+    def _baseline(
+        self, forward: Heard, reverse: Heard | None, pair: tuple[Offset, Offset]
+    ) -> tuple[float, float] | None:
+        """Length and deviation of the earliest path, in metres."""
+        return rows.baseline(forward, reverse, pair, self._calibration)
+
+    def _own(self, current: RoundAtWork) -> dict[str, Heard]:
         """Each node's slot as it heard it itself, where it did."""
         own = {}
         for node in self._present(current.captures):
@@ -301,7 +321,7 @@ class Pipeline:
         return own
 
     def _locate(
-        self, index: int, found: Mapping[tuple[str, str], Echoes], offsets: rows.Offsets, current: _Round
+        self, index: int, found: Mapping[tuple[str, str], Echoes], offsets: rows.Offsets, current: RoundAtWork
     ) -> None:
         """Detections made absolute by each method's offset, and where the targets are."""
         links = list(found.values())
@@ -319,7 +339,7 @@ class Pipeline:
         for seen in links:
             self._picture(index, seen, current, offsets)
 
-    def _picture(self, index: int, seen: Echoes, current: _Round, offsets: rows.Offsets) -> None:
+    def _picture(self, index: int, seen: Echoes, current: RoundAtWork, offsets: rows.Offsets) -> None:
         """Keep what the report shows of a link: delays absolute by the first method that makes them so."""
         receiver, transmitter = seen.heard.receiver.name, seen.heard.transmitter.name
         candidates = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from dsp.channel import ChannelState
 from dsp.waveform import Waveform
 from testbed.capture import Capture
 
-__all__ = ["Slot", "baseband", "find_slots", "from_first_frame"]
+__all__ = ["Slot", "baseband", "find_slots", "from_first_frame", "quiet_offset"]
 
 _BLOCK = 1024
+_LOOKED_AT = 160
+"""Blocks that `quiet_offset` takes of a recording."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ def _offset(samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
     offset = np.divide((weights * means).sum(axis=1), total, out=np.zeros(len(total), complex), where=total > 0)
     single: NDArray[np.complex64] = offset.astype(np.complex64)
     return single
+
+
+def quiet_offset(samples: NDArray[Any]) -> NDArray[np.float64]:
+    """Constant added by the receiver, in counts, shape (antenna, 2), as `baseband` takes it off: by blocks across
+    the recording, of which those between the frames count most."""
+    blocks = samples.shape[1] // _BLOCK
+    every = max(1, blocks // _LOOKED_AT)
+    looked = samples[:, : blocks * _BLOCK].reshape(len(samples), blocks, _BLOCK, 2)[:, ::every]
+    piece = np.ascontiguousarray(looked, np.float32).view(np.complex64).reshape(len(samples), -1)
+    offset = _offset(piece)
+    return np.stack([offset.real, offset.imag], axis=1).astype(np.float64)
 
 
 def find_slots(

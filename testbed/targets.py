@@ -8,7 +8,7 @@ from math import atan2, hypot, radians
 
 import numpy as np
 
-from dsp.channel import ChannelState, FloatArray
+from dsp.channel import FloatArray
 from dsp.localization import LinkMeasurement, Position, Station, associate
 from dsp.moment import Moment
 from dsp.sensing.angle import Angle, bearing
@@ -25,6 +25,7 @@ __all__ = [
     "MovingTarget",
     "absolute_origin_s",
     "echoes",
+    "max_doppler_hz",
     "mirror_resolved",
     "positions",
     "slot_times",
@@ -65,7 +66,7 @@ def echoes(heard: Heard, scenario: Scenario) -> Echoes:
     search = Search(
         min_delay_s=-1.0 / waveform.sample_rate_hz,
         max_delay_s=waveform.cp_samples / waveform.sample_rate_hz,
-        max_doppler_hz=_max_doppler_hz(csi, scenario),
+        max_doppler_hz=max_doppler_hz(scenario),
         false_alarm_rate=scenario.sensing.false_alarm_rate,
         remove_clutter=scenario.sensing.remove_clutter,
     )
@@ -208,11 +209,12 @@ def mirror_resolved(angle: Angle, receiver: Station, position_m: FloatArray) -> 
     return min(angle.bearings_rad, key=lambda bearing_rad: abs(np.angle(np.exp(1j * (bearing_rad - true)))))
 
 
-def _max_doppler_hz(csi: ChannelState, scenario: Scenario) -> float:
+def max_doppler_hz(scenario: Scenario) -> float:
     """Doppler span without ambiguity: half the frames' rate; of a lone frame an eighth of its symbols'."""
     if scenario.round.frames_per_slot > 1:
         return 0.5 / scenario.round.frame_period_s
-    return 0.125 / float(csi.symbol_s[1] - csi.symbol_s[0])
+    waveform = scenario.waveform
+    return 0.125 * waveform.sample_rate_hz / (waveform.fft_size + waveform.cp_samples)
 
 
 def _angle(path: Detection, receiver: Node, scenario: Scenario, carrier_hz: float) -> Angle | None:

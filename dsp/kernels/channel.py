@@ -70,3 +70,32 @@ def _turned_back(
             for k in range(subcarriers):
                 a, b = xs[k].real, xs[k].imag
                 ys[k] = complex(a * cosine[k] - b * sine[k], a * sine[k] + b * cosine[k])
+
+
+@njit(cache=True)
+def _neighbours(values, taps, first, out):  # type: ignore[no-untyped-def]
+    """Rows of ``out`` as sums of taps[j, k]·values[first[k] + j], over runs of k whose neighbours move on by one."""
+    count, wanted = taps.shape
+    real, imag = np.empty(wanted), np.empty(wanted)
+    xr, xi = np.empty(values.shape[1]), np.empty(values.shape[1])
+    for row in range(len(values)):
+        for k in range(values.shape[1]):
+            xr[k], xi[k] = values[row, k].real, values[row, k].imag
+        real[:] = 0.0
+        imag[:] = 0.0
+        begin = 0
+        while begin < wanted:
+            end = begin + 1
+            while end < wanted and first[end] - first[begin] == end - begin:
+                end += 1
+            for j in range(count):
+                weights = taps[j, begin:end]
+                at = first[begin] + j
+                ar, ai = xr[at : at + end - begin], xi[at : at + end - begin]
+                sr, si = real[begin:end], imag[begin:end]
+                for k in range(end - begin):
+                    sr[k] += weights[k] * ar[k]
+                    si[k] += weights[k] * ai[k]
+            begin = end
+        for k in range(wanted):
+            out[row, k] = complex(real[k], imag[k])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,13 +124,22 @@ def training_efficiency(found: DelayDopplerMap, training: Training) -> float:
     over symbols and subcarriers, so that ρ is the Fourier transform of the squared windows and separable.
     """
     rows, columns = training.reach
-    grid = np.array([(a, b) for a in range(-rows, rows + 1) for b in range(-columns, columns + 1)])
-    outside = (np.abs(grid[:, 0]) > training.guard[0]) | (np.abs(grid[:, 1]) > training.guard[1])
-    cells = grid[outside]
     over_doppler = _correlation(found.slow_weights, found.time_s, found.doppler_cell_hz, 2 * rows)
     over_delay = _correlation(found.delay_weights, found.frequency_hz, found.delay_cell_s, 2 * columns)
+    number, pairs = _training_pairs(training)
+    return float(number / (over_doppler @ pairs @ over_delay))
+
+
+@lru_cache(maxsize=4)
+def _training_pairs(training: Training) -> tuple[int, FloatArray]:
+    """Training cells, and how many ordered pairs of them stand so many resolution cells apart, by (Doppler, delay)."""
+    rows, columns = training.reach
+    grid = np.array([(a, b) for a in range(-rows, rows + 1) for b in range(-columns, columns + 1)])
+    cells = grid[(np.abs(grid[:, 0]) > training.guard[0]) | (np.abs(grid[:, 1]) > training.guard[1])]
     apart = np.abs(cells[:, None, :] - cells[None, :, :])
-    return float(len(cells) / np.sum(over_doppler[apart[..., 0]] * over_delay[apart[..., 1]]))
+    pairs = np.zeros((2 * rows + 1, 2 * columns + 1))
+    np.add.at(pairs, (apart[..., 0], apart[..., 1]), 1.0)
+    return len(cells), pairs
 
 
 def cfar(

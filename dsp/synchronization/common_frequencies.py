@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.channel import ChannelState, ComplexArray
 
 __all__ = ["at_common_frequencies"]
 
 _NEIGHBOURS = 24
 _WINDOW_PERIODS = 0.25  # delays admitted, as a part of the reciprocal subcarrier spacing
 _RIDGE = 1e-7
+_DIGITS = 5
+"""Of the shift in subcarrier spacings: what that rounds off is 100 dB below the channel, and rounds whose carriers have
+hardly moved share their weights."""
 
 
 def at_common_frequencies(state: ChannelState, shift_hz: float) -> ChannelState:
@@ -34,21 +38,27 @@ def at_common_frequencies(state: ChannelState, shift_hz: float) -> ChannelState:
     """
     if shift_hz == 0.0:
         return state
+    spacing_hz = float(np.min(np.diff(state.subcarrier_hz)))
+    shift_hz = round(shift_hz / spacing_hz, _DIGITS) * spacing_hz
     wanted = state.subcarrier_hz + shift_hz * (1.0 + state.subcarrier_hz / float(state.carrier_hz))
     values = np.zeros_like(state.values)
     weights = np.zeros_like(state.weights)
-    patterns, which = np.unique(state.weights > 0.0, axis=0, return_inverse=True)
+    heard = state.weights > 0.0
+    if heard.all():
+        patterns, which = heard[:1], np.zeros(len(heard), np.intp)
+    else:
+        patterns, which = np.unique(heard, axis=0, return_inverse=True)
     for number, known in enumerate(patterns):
         rows = np.flatnonzero(which.ravel() == number)
         columns = np.flatnonzero(known)
         if len(columns) < 2:
             continue
-        matrix = _interpolator(
-            state.subcarrier_hz[columns], wanted, _mean_delay(state.values[:, rows][:, :, columns], state, columns)
-        )
-        values[:, rows] = state.values[:, rows][:, :, columns] @ matrix.T
+        taps, index = _interpolator(state.subcarrier_hz[columns].tobytes(), wanted.tobytes())
+        delay_s = _mean_delay(state.values[:, rows][:, :, columns], state, columns)
+        flat = state.values[:, rows][:, :, columns] * np.exp(2j * np.pi * delay_s * state.subcarrier_hz[columns])
+        values[:, rows] = _weighted(flat, taps, index) * np.exp(-2j * np.pi * delay_s * wanted)
         # Smoothing moves noise to the neighbours and keeps its sum: an element counts as much as before.
-        inside = known & (np.abs(matrix) ** 2).any(axis=1)
+        inside = known & (taps != 0.0).any(axis=1)
         weights[rows] = np.where(inside, state.weights[rows], 0.0)
     return replace(state, values=values, weights=weights)
 
@@ -63,19 +73,35 @@ def _mean_delay(values: ComplexArray, state: ChannelState, columns: NDArray[np.i
     return float(-np.angle(lag) / (2.0 * np.pi * smallest))
 
 
-def _interpolator(known_hz: FloatArray, wanted_hz: FloatArray, mean_delay_s: float) -> ComplexArray:
-    """Rows of interpolation weights, shape (wanted, known); zero rows outside the band."""
+@lru_cache(maxsize=8)
+def _interpolator(known: bytes, wanted: bytes) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Weights of each wanted frequency about mean delay zero, shape (wanted, neighbour), and which of the known they
+    take; zero outside the band. Both axes as the bytes of their frequencies."""
+    known_hz, wanted_hz = np.frombuffer(known), np.frombuffer(wanted)
     spacing = float(np.min(np.diff(known_hz)))
     window_s = _WINDOW_PERIODS / spacing
     count = min(_NEIGHBOURS, len(known_hz))
     first = np.clip(np.searchsorted(known_hz, wanted_hz) - count // 2, 0, len(known_hz) - count)
     index = first[:, None] + np.arange(count)
     near = known_hz[index]
-    covariance = np.sinc(window_s * (near[:, :, None] - near[:, None, :])) + _RIDGE * np.eye(count)
     target = np.sinc(window_s * (wanted_hz[:, None] - near))
-    taps = np.linalg.solve(covariance, target[:, :, None])[:, :, 0]
-    taps = taps * np.exp(-2j * np.pi * mean_delay_s * (wanted_hz[:, None] - near))
-    outside = (wanted_hz < known_hz[0]) | (wanted_hz > known_hz[-1])
-    matrix = np.zeros((len(wanted_hz), len(known_hz)), dtype=np.complex128)
-    np.put_along_axis(matrix, index, np.where(outside[:, None], 0.0, taps), axis=1)
-    return matrix
+    taps = np.empty(target.shape)
+    # All neighbourhoods but those about holes are alike: each kind's covariance is solved once.
+    steps_of = np.rint((near - near[:, :1]) / spacing).astype(np.int32)
+    _, examples, kind = np.unique(steps_of.view(f"V{4 * count}"), return_index=True, return_inverse=True)
+    for number, example in enumerate(examples):
+        mine, steps = kind.ravel() == number, steps_of[example]
+        covariance = np.sinc(window_s * spacing * (steps[:, None] - steps)) + _RIDGE * np.eye(count)
+        taps[mine] = np.linalg.solve(covariance, target[mine].T).T
+    taps[(wanted_hz < known_hz[0]) | (wanted_hz > known_hz[-1])] = 0.0
+    return taps, index
+
+
+def _weighted(values: ComplexArray, taps: NDArray[np.float64], index: NDArray[np.intp]) -> ComplexArray:
+    """Σ_j taps[k, j]·values[…, index[k, j]]: neighbours are consecutive."""
+    from dsp.kernels.channel import _neighbours
+
+    flat = np.ascontiguousarray(values.reshape(-1, values.shape[-1]), np.complex128)
+    out = np.empty((len(flat), len(taps)), np.complex128)
+    _neighbours(flat, np.ascontiguousarray(taps.T), np.ascontiguousarray(index[:, 0]), out)
+    return out.reshape(*values.shape[:-1], len(taps))

@@ -120,7 +120,10 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
 @click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds held at most.")
 @click.option("--recording", type=click.Path(path_type=Path), help="A run's folder to stream instead of a simulation.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
-def live(seconds: float, rate_msps: float | None, depth: int, recording: Path | None, json_file: Path | None) -> None:
+@click.option("--exact", is_flag=True, help="Process every round by the exact pipeline, as `isac replay` does.")
+def live(
+    seconds: float, rate_msps: float | None, depth: int, recording: Path | None, json_file: Path | None, exact: bool
+) -> None:
     """Highest rate that the whole chain sustains without dropping a round, its latency and memory."""
     from testbed.bench.live import live_rows, recorded_source, simulated_source
     from testbed.bench.rows import print_rows, write_rows
@@ -134,7 +137,7 @@ def live(seconds: float, rate_msps: float | None, depth: int, recording: Path | 
         progress(0, "making rounds" if recording is None else "reading rounds")
         source = simulated_source() if recording is None else recorded_source(recording)
         rate_hz = None if rate_msps is None else rate_msps * 1e6
-        rows = live_rows(source, seconds=seconds, rate_hz=rate_hz, depth=depth, progress=progress)
+        rows = live_rows(source, seconds=seconds, rate_hz=rate_hz, depth=depth, exact=exact, progress=progress)
     print_rows(rows)
     if json_file is not None:
         write_rows(json_file, rows, versions())

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from testbed.bench.live import Trial, highest_sustained, repeated
+from testbed.bench.live import Places, Source, Trial, highest_sustained, repeated
 from testbed.capture import Capture, Departure, Stretch
 from testbed.live import LiveRounds, LiveTally
 from testbed.pipeline import Pipeline
@@ -163,7 +163,32 @@ def test_repeated_rounds_have_ticks_and_numbers_of_their_own():
         assert one.departures[0].tick - one.stretches[0].first_tick == 100
         assert one.truth is None
         assert np.array_equal(one.samples, origin.samples)
-        assert not np.shares_memory(one.samples, origin.samples)
+
+
+def test_repeated_clocks_go_on_as_they_went():
+    """Two nodes 12.2 ppm apart: each repetition advances both counters as time does on either."""
+    rounds = [{"a": capture(index), "b": capture(index, "b")} for index in (0, 1)]
+    speed = 1 + 12.2e-6
+    made = [one for one, _ in zip(repeated(rounds, {"b": speed}), range(7), strict=False)][::2]
+    first = [one["a"].stretches[0].first_tick for one in made]
+    second = [one["b"].stretches[0].first_tick for one in made]
+    assert first[1] >= 6000
+    for a, b in zip(first, second, strict=True):
+        assert abs(a * speed - b) < 1e-4
+    assert second[1] > first[1]
+
+
+def test_samples_are_copied_into_places_that_are_free():
+    source = Source("", None, None, [{"a": capture(0)}, {"a": capture(1)}])
+    places = Places(source, depth=1)
+    taken = places.filled(source.rounds[1])
+    places.keep()
+    other = places.filled(source.rounds[0])
+    assert (taken["a"].samples == 1).all()
+    assert (other["a"].samples == 0).all()
+    again = places.filled(source.rounds[1])  # not kept: the place is filled anew
+    assert np.shares_memory(again["a"].samples, other["a"].samples)
+    assert not np.shares_memory(again["a"].samples, taken["a"].samples)
 
 
 def test_the_search_confirms_at_full_length_and_steps_down():
@@ -183,7 +208,7 @@ def test_the_search_confirms_at_full_length_and_steps_down():
 def test_a_stream_that_ends_behind_was_not_kept_up_with(dropped, behind_s, kept_up):
     """Two rounds of a second each: fewer than the ring's places, so that too fast a stream need not drop any."""
     tally = LiveTally(2, 2 - dropped, dropped, 0.5, 0.5)
-    assert Trial(1e6, 2.0, tally, behind_s, 1.0, 0, 0, {}, 1.0).kept_up is kept_up
+    assert Trial(1e6, 2.0, tally, behind_s, 1.0, 0, 0, 0, {}, 1.0).kept_up is kept_up
 
 
 SCENARIO = """

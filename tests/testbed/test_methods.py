@@ -176,7 +176,7 @@ def test_a_failing_method_is_a_row_of_the_pair(monkeypatch):
     observation, _, _ = draw(np.random.default_rng(1), 20.0)
     user = guarded(lambda o: 1 / 0)
     monkeypatch.setattr("testbed.pairs.method", lambda name: user)
-    for row in estimates("user", Observed(observation, observation, observation.reversed())):
+    for row in estimates("user", Observed(observation, (lambda: observation, observation.reversed))):
         assert not row.valid
         assert "ZeroDivisionError" in row.reason
 
