@@ -356,7 +356,7 @@ class RXStreamer:
             metadata._write(code.overflow, None, out_of_sequence=part == "drop")
             return 0
         samples, tick = part
-        count = min(samples.shape[1], rows.shape[1])
+        count = int(min(samples.shape[1], rows.shape[1]))
         rows[:, :count] = np.ascontiguousarray(samples[:, :count]).view(np.int32)[..., 0]
         if count < samples.shape[1]:
             self._parts.appendleft((samples[:, count:], tick + count))
