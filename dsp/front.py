@@ -200,7 +200,7 @@ def _with_margins(
     The offset is the mean, where that is more than the signal's own mean is likely to be: at a carrier offset it would
     turn, and spread over all subcarriers.
     """
-    margin = margin_samples(_band(waveform)) + 2
+    margin = margin_samples(interpolated_band(waveform)) + 2
     begin = reference.start + (waveform.short_samples + waveform.cp_samples - back_off(waveform)) * reference.step
     end = reference.start + (last + waveform.frame_samples - back_off(waveform)) * reference.step
     if reference.start < -1 or end > samples.shape[1] + 1:
@@ -273,7 +273,7 @@ def _symbol_times(
     return np.asarray(centres * reference.step / float(tuning.rate_hz))
 
 
-def _band(waveform: Waveform) -> float:
+def interpolated_band(waveform: Waveform) -> float:
     """Share of the sampled band to interpolate.
 
     The steps between symbols fill all of it. Windows that keep clear of them need the subcarriers' band alone;
@@ -297,7 +297,7 @@ def _transform(
         size,
         step=reference.step,
         rotation=reference.rotation,
-        occupancy=_band(waveform),
+        occupancy=interpolated_band(waveform),
     )
     turn = (reference.rotation * reference.start) % 1.0
     place = np.exp(2j * pi * (turn + bins * back_off(waveform) / size)).astype(np.complex64)

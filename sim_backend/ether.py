@@ -57,6 +57,7 @@ class _Queued:
     tick: int | None
     carrier_hz: Fraction | None
     level_db: float
+    antenna: int
 
 
 @dataclass
@@ -170,6 +171,7 @@ class Ether:
     ) -> None:
         """Queue samples to leave ``offset_samples`` after the first sample of the node's next reception.
 
+        They are of shape (sample,), for the first transmit antenna, or (antenna, sample).
         With ``tick`` they leave at that tick of the device's counter instead, as timed transmission does. A device
         that is tuned and set by itself says where its synthesizer is and how far above the node's power it sends.
 
@@ -178,7 +180,7 @@ class Ether:
         EtherError
             If the node is not attached.
         ValueError
-            If the offset is negative, or the samples exceed full scale.
+            If the offset is negative, the samples exceed full scale, or the node has not so many antennas.
         """
         values = np.asarray(samples, dtype=np.complex64)
         if offset_samples < 0:
@@ -186,7 +188,14 @@ class Ether:
         if values.size and float(np.max(np.abs(values))) > 1.0 + 1e-6:
             raise ValueError(f"samples of '{node}' exceed full scale: peak {float(np.max(np.abs(values))):.3f}")
         with self._change:
-            self._radio(node).queue.append(_Queued(values, offset_samples, tick, carrier_hz, level_db))
+            radio, has = self._radio(node), self.world.nodes[node].transmit_antennas
+            streams = values if values.ndim == 2 else values[None]
+            if len(streams) > has:
+                raise ValueError(f"'{node}' has {has} transmit antennas, {len(streams)} streams given")
+            radio.queue += [
+                _Queued(stream, offset_samples, tick, carrier_hz, level_db, antenna)
+                for antenna, stream in enumerate(streams)
+            ]
 
     def receive(
         self,
@@ -282,6 +291,7 @@ class Ether:
                     radio.stream,
                     queued.carrier_hz,
                     queued.level_db,
+                    queued.antenna,
                 )
                 for queued in radio.queue
             ]
@@ -317,5 +327,6 @@ class Ether:
     ) -> Reception:
         stamps = self.world.nodes[name].front_end.time_stamps
         origin = radio.origin or 0
-        departures = [(burst.start_tick - origin, burst.start_fraction) for burst in bursts] if stamps else []
+        sent = [burst for burst in bursts if burst.antenna == 0] if stamps else []
+        departures = [(burst.start_tick - origin, burst.start_fraction) for burst in sent]
         return Reception(rendered, request.first_tick - origin, radio.stream, self._batch, departures)

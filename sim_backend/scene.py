@@ -45,8 +45,9 @@ class _Placed:
     def __init__(self, node: NodeSpec) -> None:
         if node.port not in ("shared", "separate"):
             raise ValueError(f"port of '{node.name}' is '{node.port}': 'shared' or 'separate'")
-        if not 1 <= node.antennas <= 4:
-            raise ValueError(f"'{node.name}' has {node.antennas} antennas: one to four")
+        for what, count in (("antennas", node.antennas), ("transmit antennas", node.transmit_antennas)):
+            if not 1 <= count <= 4:
+                raise ValueError(f"'{node.name}' has {count} {what}: one to four")
         angle = np.deg2rad(node.heading_deg)
         forward = np.array([np.cos(angle), np.sin(angle), 0.0])
         left = np.array([-np.sin(angle), np.cos(angle), 0.0])
@@ -57,7 +58,8 @@ class _Placed:
             raise ValueError(f"'{node.name}' shares one port, so that antenna offsets must be zero")
         first = origin + _vector(node.rx_offset_m) @ frame if separate else origin
         self.receive = [first + index * node.antenna_spacing_m * left for index in range(node.antennas)]
-        self.transmit = origin + _vector(node.tx_offset_m) @ frame if separate else origin
+        sent_from = origin + _vector(node.tx_offset_m) @ frame if separate else origin
+        self.transmit = [sent_from + index * node.antenna_spacing_m * left for index in range(node.transmit_antennas)]
 
 
 class Scene:
@@ -79,10 +81,10 @@ class Scene:
         if len(set(self._names)) != len(self._names):
             raise ValueError(f"reflectors need different names, got {self._names}")
 
-    def paths(self, receiver: str, transmitter: str, antenna: int) -> list[Path]:
-        """Paths from the transmit antenna of ``transmitter`` to one receive antenna of another node, or its own
+    def paths(self, receiver: str, transmitter: str, antenna: int, transmit_antenna: int = 0) -> list[Path]:
+        """Paths from a transmit antenna of ``transmitter`` to one receive antenna of another node, or its own
         echoes if the two are the same node."""
-        origin = self._placed[transmitter].transmit
+        origin = self._placed[transmitter].transmit[transmit_antenna]
         target = self._placed[receiver].receive[antenna]
         wavelength = SPEED_OF_LIGHT_MPS / float(self._nodes[transmitter].carrier_hz)
         paths = []
@@ -97,11 +99,14 @@ class Scene:
             paths.append(_scattered(name, reflector, origin, target, wavelength, np.exp(2j * np.pi * turn)))
         return paths
 
-    def own_leakage(self, node: str, antenna: int, delay_s: float) -> Path:
+    def own_leakage(self, node: str, antenna: int, delay_s: float, transmit_antenna: int = 0) -> Path:
         """Path from a node's transmitter straight into its own receiver, of unit amplitude."""
         placed = self._placed[node]
-        extra = float(np.linalg.norm(placed.receive[antenna] - placed.receive[0]))
-        turn = generator(self._seed, "leakage", node, antenna).uniform()
+        # The stated delay is that between the first ones; separate ports stand apart as they do.
+        sent_from = placed.transmit[transmit_antenna] - placed.transmit[0]
+        extra = float(np.linalg.norm(placed.receive[antenna] - placed.receive[0] - sent_from))
+        pair = (antenna, transmit_antenna) if transmit_antenna else (antenna,)
+        turn = generator(self._seed, "leakage", node, *pair).uniform()
         return _fixed(LEAKAGE, delay_s * SPEED_OF_LIGHT_MPS + extra, complex(np.exp(2j * np.pi * turn)))
 
     def power(self, receiver: str, transmitter: str, time_s: float = 0.0) -> float:

@@ -43,6 +43,8 @@ class FrontEndSpec:
     """Root mean square of each synthesizer's own phase noise; transmit and receive are independent."""
     phase_noise_bandwidth_hz: float = 50e3
     """Loop bandwidth: the noise is flat below and falls by 20 dB a decade above."""
+    common_phase: bool = False
+    """Whether the synthesizers lock to a phase that is the same on every node and at every start."""
     gain_imbalance_db: float = 0.03
     """Gain of the in-phase against the quadrature branch."""
     phase_imbalance_deg: float = 0.2
@@ -80,6 +82,8 @@ class NodeSpec:
     antennas: int = 1
     """Receive antennas, a uniform line from the first towards the heading's left."""
     antenna_spacing_m: float = 0.0625
+    transmit_antennas: int = 1
+    """Transmit antennas, a uniform line of the same spacing and direction from where the port says."""
     port: str = "shared"
     """"shared": transmits from the first receive antenna; "separate": from ``tx_offset_m``."""
     tx_offset_m: tuple[float, ...] = (0.0, 0.0)

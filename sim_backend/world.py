@@ -59,6 +59,8 @@ class Burst:
     """Where the transmit synthesizer is tuned, if not to the node's carrier."""
     level_db: float = 0.0
     """Above the node's ``tx_power_dbm``."""
+    antenna: int = 0
+    """Transmit antenna that sends them."""
 
 
 @dataclass(frozen=True)
@@ -234,26 +236,30 @@ class World:
             return front.gain_db
         _, power = self._strongest(node)
         if self.spec.scene.leakage_db is not None:
-            power *= 10 ** (self.spec.scene.leakage_db / 10)
+            power *= 10 ** (max(self.spec.scene.leakage_db, 0.0) / 10)
         power += self.noise_watts(node)
         return float(front.level_dbfs - 10 * np.log10(power / 1e-3)) if power > 0 else 0.0
 
-    def _links(self, receiver: str, transmitter: str, antenna: int) -> list[tuple[Path, float]]:
-        """Paths from a transmitter to one antenna with the factor on each one's field, square-root watts."""
+    def _links(
+        self, receiver: str, transmitter: str, antenna: int, transmit_antenna: int = 0
+    ) -> list[tuple[Path, float]]:
+        """Paths between two antennas with the factor on each one's field, square-root watts."""
         watts = self._transmit_watts(transmitter)
         if receiver != transmitter:
             scale = self.link_scale(receiver, transmitter) * np.sqrt(watts)
-            return [(path, float(scale)) for path in self.scene.paths(receiver, transmitter, antenna)]
+            return [(path, float(scale)) for path in self.scene.paths(receiver, transmitter, antenna, transmit_antenna)]
         leakage_db = self.spec.scene.leakage_db
         if leakage_db is None:
             return []
         distant, power = self._strongest(receiver)
         level = np.sqrt(10 ** (leakage_db / 10) * power / self.reference_power)
-        leakage = self.scene.own_leakage(receiver, antenna, self.nodes[receiver].front_end.leakage_delay_s)
+        delay_s = self.nodes[receiver].front_end.leakage_delay_s
+        leakage = self.scene.own_leakage(receiver, antenna, delay_s, transmit_antenna)
         links = [(leakage, float(level))]
         if self.spec.scene.own_echoes and distant is not None:
             scale = self.link_scale(receiver, distant) * np.sqrt(watts)
-            links += [(path, float(scale)) for path in self.scene.paths(receiver, receiver, antenna)]
+            echoes = self.scene.paths(receiver, receiver, antenna, transmit_antenna)
+            links += [(path, float(scale)) for path in echoes]
         return links
 
     # -- rendering --------------------------------------------------------------------------------------------
@@ -271,6 +277,10 @@ class World:
         """
         for name in {*transmissions, *stretches} - set(self.nodes):
             raise ValueError(f"there is no node '{name}': {', '.join(self.nodes)}")
+        for name, bursts in transmissions.items():
+            for burst in bursts:
+                if not 0 <= burst.antenna < (count := self.nodes[name].transmit_antennas):
+                    raise ValueError(f"'{name}' has {count} transmit antennas, and none of number {burst.antenna}")
         self._note_power(transmissions)
         sources = {name: [self._source(name, burst) for burst in bursts] for name, bursts in transmissions.items()}
         return {name: self._receive(name, request, sources) for name, request in stretches.items()}
@@ -320,17 +330,18 @@ class World:
         gains_db = request.gains_db or (self.gain_db(name),) * stretch.node.antennas
         antennas = []
         heard = {
-            transmitter: [
+            (transmitter, sending): [
                 self._hear(stretch, transmitter, burst, source)
                 for burst, source in bursts
-                if self._in_band(stretch, transmitter, burst)
+                if burst.antenna == sending and self._in_band(stretch, transmitter, burst)
             ]
             for transmitter, bursts in sources.items()
+            for sending in range(self.nodes[transmitter].transmit_antennas)
         }
         for antenna in range(stretch.node.antennas):
             real, imaginary = (np.zeros(whole, dtype=np.float32) for _ in range(2))
-            for transmitter, bursts in heard.items():
-                for path, level in self._links(name, transmitter, antenna) if bursts else []:
+            for (transmitter, sending), bursts in heard.items():
+                for path, level in self._links(name, transmitter, antenna, sending) if bursts else []:
                     for burst in bursts:
                         self._add(stretch, burst, path, level, real, imaginary)
             counts = front_end.digitise(
@@ -404,7 +415,9 @@ class World:
     # -- truth ------------------------------------------------------------------------------------------------
 
     def lo_phase(self, node: str, direction: str, stream: int) -> float:
-        """Phase at which a synthesizer happened to lock when a stream started, turns."""
+        """Phase at which a synthesizer happened to lock when a stream started, turns; zero if it is common to all."""
+        if self.nodes[node].front_end.common_phase:
+            return 0.0
         return float(generator(self.spec.seed, node, direction, "lo phase", stream).uniform())
 
     def _truth(self, stretch: _Stretch) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from testbed.fingerprints import Fingerprints
 from testbed.pairs import Departed, Heard, estimates, observed
 from testbed.phase_tracks import PhaseTracks
 from testbed.products import Products
+from testbed.promises import Listening, promises
 from testbed.results import EventRow, LossRow, Results, RoundRow, Truth, losses_of
 from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform, period_samples
@@ -66,6 +67,8 @@ class RoundAtWork:
     hearings: dict[tuple[str, str], Hearing] = field(default_factory=dict)
     """By receiver and transmitter; a node's own leakage under its name twice."""
     departed: dict[str, Departed] = field(default_factory=dict)
+    samples: dict[str, NDArray[np.complex64]] = field(default_factory=dict)
+    """Of each node, where the round has a joint slot to be looked at after the others."""
 
 
 class Pipeline:
@@ -126,6 +129,9 @@ class Pipeline:
             self._hear(node, index, current)
         with self._timed("departures"):
             self._depart(index, current)
+        if self._scenario.signalling is not None:
+            with self._timed("joint slot"):
+                self._keep_promises(index, current)
         heard = self._sense(current)
         offsets = self._synchronize(index, heard, current)
         with self._timed("clocks"):
@@ -204,6 +210,8 @@ class Pipeline:
         own = dsp_waveform(scenario, rate_hz=capture.rate_hz, carrier_hz=capture.carrier_hz)
         with self._timed("acquisition"):
             samples = self._calibration.corrected(node.name, baseband(capture))
+            if scenario.signalling is not None:
+                current.samples[node.name] = samples
             slots = find_slots(
                 capture,
                 samples,
@@ -259,6 +267,13 @@ class Pipeline:
             self._results.events += [rows.event(index, node.name, *text) for text in events]
             if departed is not None:
                 current.departed[node.name] = departed
+
+    def _keep_promises(self, index: int, current: RoundAtWork) -> None:
+        """What the joint slot shows of the precoders' promises."""
+        slots = {link: hearing.csi for link, hearing in current.hearings.items()}
+        heard = Listening(current.captures, current.samples, slots, current.departed)
+        told = promises(index, heard, self._scenario, self._calibration)
+        self._results.signalling = [*(self._results.signalling or []), *told]
 
     def _sense(self, current: RoundAtWork) -> dict[tuple[str, str], Echoes]:
         """What moves on every link that was heard, by receiver and transmitter."""

@@ -95,6 +95,12 @@ class RadioWorker:
 def _recorded(scenario: Scenario, node: int, radio: Radio, applied: Applied, index: int) -> Recorded:
     begin = schedule.slot_offset_samples(scenario, node)
     radio.transmit(slot_burst(scenario, node, index), offset_samples=begin)
+    if scenario.signalling is not None:
+        from testbed.joint_slot import joint_burst
+
+        together = joint_burst(scenario, node, index)
+        if together is not None:
+            radio.transmit(together, offset_samples=schedule.joint_offset_samples(scenario))
     reception = radio.receive(schedule.round_samples(scenario))
     reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
     # The device stamps the burst; the frames follow at whole samples of the same counter.

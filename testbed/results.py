@@ -33,6 +33,7 @@ __all__ = [
     "PositionRow",
     "Results",
     "RoundRow",
+    "SignallingRow",
     "TargetTruth",
     "Truth",
     "encode_results",
@@ -211,6 +212,26 @@ class PayloadRow(msgspec.Struct, kw_only=True):
     reason: str = ""
 
 
+class SignallingRow(msgspec.Struct, kw_only=True):
+    """One promise of the precoders beside what a round's joint slot showed."""
+
+    round: int
+    quantity: str
+    """``sinr`` of a user, as a power ratio; ``position`` of the target, as root mean square and as distance."""
+    subject: str
+    """User or target."""
+    unit: str
+    promised: float
+    measured: float | None = None
+    standard_error: float | None = None
+    """Of what was measured, where one round tells it."""
+    stated: float | None = None
+    """Deviation of the position that its likelihood states."""
+    position_m: list[float] | None = None
+    valid: bool = False
+    reason: str = ""
+
+
 class RoundRow(msgspec.Struct, kw_only=True):
     """What became of one round."""
 
@@ -271,6 +292,8 @@ class Results(msgspec.Struct, kw_only=True):
     nodes: list[NodeRow] = []
     closures: list[ClosureRow] = []
     payload: list[PayloadRow] = []
+    signalling: list[SignallingRow] | msgspec.UnsetType = msgspec.UNSET
+    """Absent where the experiment gives no precoders."""
     rounds: list[RoundRow] = []
     events: list[EventRow] = []
     losses: list[LossRow] = []

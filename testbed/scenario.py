@@ -32,6 +32,7 @@ __all__ = [
     "Scenario",
     "Scene",
     "Sensing",
+    "Signalling",
     "Transmission",
     "Usrp",
     "Waveform",
@@ -231,6 +232,8 @@ class FrontEnd(_Table, frozen=True, kw_only=True):
     """Root mean square of each synthesizer's own phase noise in degrees, transmit and receive independent."""
     phase_noise_bandwidth_hz: Annotated[float, Meta(ge=1e3, le=1e6)] = 50e3
     """Loop bandwidth of the synthesizers in hertz."""
+    common_phase: bool = False
+    """The synthesizers lock to one phase on every node and at every start, as a common local oscillator makes them."""
     gain_imbalance_db: Annotated[float, Meta(ge=-6, le=6)] = 0.03
     """Gain of the in-phase over the quadrature branch in decibels."""
     phase_imbalance_deg: Annotated[float, Meta(ge=-30, le=30)] = 0.2
@@ -335,6 +338,9 @@ class Node(_Table, frozen=True, kw_only=True):
     """Direction of the array's broadside in degrees, counter-clockwise from the x axis."""
     antennas: Annotated[int, Meta(ge=1, le=4)] = 1
     """Receiving antennas, a uniform line from the first one towards the heading's left."""
+    transmit_antennas: Annotated[int, Meta(ge=1, le=4)] = 1
+    """Transmitting antennas, if simulated: a uniform line like the receiving ones'. Its slot leaves by the first one,
+    what `[signalling]` has it send by all."""
     antenna_spacing_m: Annotated[float, Meta(ge=0, le=10)] = 0.0
     """Distance between neighbouring antennas in metres; 0: half the carrier's wavelength."""
     port: Literal["shared", "separate"] = "shared"
@@ -378,6 +384,19 @@ class Reflector(_Table, frozen=True, kw_only=True):
     """What the report calls it; empty: reflector-1 and so on."""
 
 
+class Signalling(_Table, frozen=True, kw_only=True):
+    """What stations send together, after the slots of each round, by precoders that `isac signalling` designed."""
+
+    precoders: str
+    """File that `isac signalling --out` wrote, relative to the experiment file; or its text."""
+    stations: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Nodes that send, in the design's order."""
+    users: tuple[str, ...] = ()
+    """Nodes that are served, in the design's order."""
+    target: str = ""
+    """Reflector whose position the stations look for; empty: none."""
+
+
 class Scene(_Table, frozen=True, kw_only=True):
     """The simulated surroundings."""
 
@@ -400,6 +419,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     transmission: Transmission = Transmission()
     sensing: Sensing = Sensing()
     fingerprint: Fingerprint = Fingerprint()
+    signalling: Signalling | None = None
     node: Annotated[tuple[Node, ...], Meta(min_length=2)]
     scene: Scene = Scene()
 
@@ -435,15 +455,17 @@ def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    scenario = loads(text, source=str(path), methods_here=methods_here)
+    scenario = loads(text, source=str(path), folder=path.absolute().parent, methods_here=methods_here)
     given = scenario.fingerprint
     if given.file:
         given = msgspec.structs.replace(given, file=str(path.absolute().parent / given.file))
     return msgspec.structs.replace(scenario, fingerprint=given)
 
 
-def loads(text: str, *, source: str, methods_here: bool = True) -> Scenario:
-    """Scenario in a text; ``source`` is what its errors name, ``methods_here`` as in `load`."""
+def loads(text: str, *, source: str, folder: Path | None = None, methods_here: bool = True) -> Scenario:
+    """Scenario in a text; ``source`` is what its errors name, ``folder`` what a file of precoders is relative to,
+    ``methods_here`` as in `load`."""
+    from testbed.precoders import embedded
     from testbed.scenario_checks import complaint, resolved
     from testbed.scenario_words import wrong_value
 
@@ -455,6 +477,13 @@ def loads(text: str, *, source: str, methods_here: bool = True) -> Scenario:
     if wrong is not None:
         raise UserError(f"{source}: {wrong}")
     scenario = resolved(msgspec.convert(raw, Scenario))
+    if scenario.signalling is not None:
+        try:
+            precoders = embedded(scenario.signalling.precoders, folder or Path())
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        given = msgspec.structs.replace(scenario.signalling, precoders=precoders)
+        scenario = msgspec.structs.replace(scenario, signalling=given)
     wrong = complaint(scenario, methods_here=methods_here)
     if wrong is not None:
         raise UserError(f"{source}: {wrong}")

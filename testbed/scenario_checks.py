@@ -11,7 +11,7 @@ from math import ceil, dist
 
 import msgspec
 
-from testbed import methods
+from testbed import methods, signalling_checks
 from testbed.radio_checks import rules
 from testbed.scenario import Node, Reflector, Scenario
 from testbed.scenario_words import number
@@ -45,6 +45,7 @@ def complaint(scenario: Scenario, *, methods_here: bool = True) -> str | None:
         rules,
         _clocks,
         _paths,
+        signalling_checks.rules,
     ):
         for sentence in rule(scenario):
             return sentence

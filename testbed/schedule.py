@@ -6,7 +6,8 @@ Every node records the whole round. Sample 0 is the recording's first; the recor
     half duplex    guard | slot of node 0 | guard | slot of node 1 | guard | …
     full duplex    guard | slots of all nodes at once | guard
 
-A slot is frames_per_slot times frame_period long, its last frame's pause included.
+A slot is frames_per_slot times frame_period long, its last frame's pause included. Where stations send by precoders,
+one joint slot and a guard follow: symbols without preamble, which all of them send at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ __all__ = [
     "LATENCY_BOUND_S",
     "dsp_waveform",
     "frame_offsets_samples",
+    "joint_offset_samples",
+    "joint_symbols",
     "latency_bound_s",
     "nominal_carrier_hz",
     "nominal_rate_hz",
@@ -92,10 +95,30 @@ def frame_offsets_samples(scenario: Scenario, node: int) -> list[int]:
     return [begin + frame * period for frame in range(scenario.round.frames_per_slot)]
 
 
-def round_samples(scenario: Scenario) -> int:
-    """Length of every node's recording of one round."""
+def joint_symbols(scenario: Scenario) -> int:
+    """OFDM symbols of the joint slot: the interval that the precoders are designed for; 0 where there are none."""
+    if scenario.signalling is None:
+        return 0
+    from testbed.precoders import decoded
+
+    waveform = scenario.waveform
+    interval_s = decoded(scenario.signalling.precoders).interval_s
+    return max(round(interval_s * waveform.sample_rate_hz / waveform.fft_size), 1)
+
+
+def joint_offset_samples(scenario: Scenario) -> int:
+    """Where the joint slot begins in every node's own recording."""
     last = len(scenario.node) - 1 if scenario.round.duplex == "half" else 0
     return slot_offset_samples(scenario, last) + slot_samples(scenario) + _guard_samples(scenario)
+
+
+def round_samples(scenario: Scenario) -> int:
+    """Length of every node's recording of one round."""
+    end = joint_offset_samples(scenario)
+    symbols = joint_symbols(scenario)
+    if symbols:
+        end += symbols * (scenario.waveform.fft_size + scenario.waveform.cp_samples) + _guard_samples(scenario)
+    return end
 
 
 def round_period_s(scenario: Scenario) -> float:

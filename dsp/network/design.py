@@ -113,7 +113,12 @@ def design_precoders(geometry: Geometry, terms: InformationTerms, demand: Demand
     problem = cp.Problem(cp.Minimize(objective), [*constraints, schur])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an inaccurate solution: the gap says what it is worth
-        problem.solve(solver=cp.CLARABEL)
+        try:
+            problem.solve(solver=cp.CLARABEL)
+        except cp.error.SolverError:
+            # Demands that no power meets end there too, now and then: the service alone says which it was.
+            if _least_power(cp, demand, blocks) <= 1.0:
+                raise
     if problem.status not in ("optimal", "optimal_inaccurate"):
         raise InfeasibleError(_infeasible(demand))
     matrices = [[np.array(one.value, dtype=complex) for one in stream] for stream in streams]
@@ -146,6 +151,23 @@ def _service(cp: Any, demand: Demand, streams: list[list[Any]], blocks: list[Int
         others = sum(power for index, power in enumerate(heard) if index != user)
         constraints.append(heard[user] >= demand.sinr[user] * (others + 1.0))
     return constraints
+
+
+def _least_power(cp: Any, demand: Demand, blocks: list[IntArray]) -> float:
+    """Least power of the strongest antenna, as a share of what it may send, that gives every user its SINR; inf where
+    none does."""
+    size, users = len(blocks[0]), len(demand.channels)
+    streams = [[cp.Variable((size, size), hermitian=True) for _ in blocks] for _ in range(users)]
+    share = cp.Variable()
+    constraints: list[Any] = [one >> 0 for stream in streams for one in stream]
+    constraints += _service(cp, demand, streams, blocks)
+    constraints += [cp.real(cp.diag(sum(stream[index] for stream in streams))) <= share for index in range(len(blocks))]
+    problem = cp.Problem(cp.Minimize(share), constraints)
+    try:
+        problem.solve(solver=cp.CLARABEL)
+    except cp.error.SolverError:
+        return float("inf")
+    return float(problem.value) if problem.status in ("optimal", "optimal_inaccurate") else float("inf")
 
 
 def _position_error(

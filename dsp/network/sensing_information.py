@@ -49,8 +49,12 @@ class InformationTerms:
 
 
 def steering(bearing_rad: float, antennas: int) -> ComplexArray:
-    """Steering vector of a half-wavelength array, exp(+jπ·a·sin(bearing)), shape (antenna,)."""
-    return np.asarray(np.exp(1j * pi * np.arange(antennas) * np.sin(bearing_rad)))
+    """Steering vector of a half-wavelength array that sends, exp(-jπ·a·sin(bearing)), shape (antenna,).
+
+    What precoders w bring there is its conjugate times w: antenna a, to the heading's left, is nearer to a place on
+    that side, so that its wave comes with the phase +π·a·sin(bearing) of the conventions.
+    """
+    return np.asarray(np.exp(-1j * pi * np.arange(antennas) * np.sin(bearing_rad)))
 
 
 def illumination(geometry: Geometry, covariances: ComplexArray) -> FloatArray:

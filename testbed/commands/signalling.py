@@ -11,21 +11,24 @@ __all__ = ["command"]
 
 @click.command("signalling")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File of precoders to write, for an experiment to use.")
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG to write; NAME-signalling.png if not given.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
-def command(file: Path, picture: Path | None, json_file: Path | None) -> None:
+def command(file: Path, out: Path | None, picture: Path | None, json_file: Path | None) -> None:
     """Design the precoders of the stations in FILE: the least position error of the target under every user's SINR and
     every antenna's power, certified by the relaxation's bound.
     """
     from math import log10
 
+    import msgspec
     from rich.console import Console
     from rich.table import Table
 
     from testbed.bench.rows import BenchRow, write_rows
     from testbed.environment import versions
     from testbed.errors import UserError
-    from testbed.planning.signalling import load_signalling, solve
+    from testbed.formats.atomic import write_atomically
+    from testbed.planning.signalling import load_signalling, precoder_file, solve
     from testbed.planning.signalling_picture import draw_signalling
     from testbed.report.style import quantity
 
@@ -33,6 +36,8 @@ def command(file: Path, picture: Path | None, json_file: Path | None) -> None:
     path = picture if picture is not None else Path(f"{said.design.name}-signalling.png")
     if path.suffix != ".png" or not path.parent.is_dir():
         raise UserError(f"--picture is {path}: give a PNG in a folder that exists")
+    if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
+        raise UserError(f"--out is {out}: give a .json in a folder that exists")
     done = solve(said, source=str(file))
     design = done.design
     rows = [
@@ -66,4 +71,7 @@ def command(file: Path, picture: Path | None, json_file: Path | None) -> None:
     draw_signalling(done, path)
     if json_file is not None:
         write_rows(json_file, rows, versions())
+    if out is not None:
+        write_atomically(out, msgspec.json.encode(precoder_file(done)) + b"\n")
+        click.echo(f"precoders: {out}")
     click.echo(f"picture: {path}")

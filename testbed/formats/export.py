@@ -29,6 +29,7 @@ from testbed.results import (
     PositionRow,
     Results,
     RoundRow,
+    SignallingRow,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "rounds": RoundRow,
     "events": EventRow,
     "losses": LossRow,
+    "signalling": SignallingRow,
 }
 
 
@@ -78,7 +80,7 @@ def result_arrays(results: Results) -> dict[str, NDArray[Any]]:
     return {
         f"{table}_{name}": column
         for table, kind in _TABLES.items()
-        for name, column in columns(getattr(results, table), kind).items()
+        for name, column in columns(getattr(results, table) or [], kind).items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from math import pi, radians
+from math import pi
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,10 +16,11 @@ from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
 from dsp.network.cooperation import Cooperation
 from dsp.network.design import Demand, Design, InfeasibleError, design_precoders
-from dsp.network.sensing_information import Geometry, InformationTerms, information_terms, position_crlb, steering
+from dsp.network.sensing_information import Geometry, InformationTerms, information_terms, position_crlb
 from testbed.errors import UserError
+from testbed.precoders import PrecoderFile
 
-__all__ = ["Signalling", "SignallingFile", "load_signalling", "solve"]
+__all__ = ["Signalling", "SignallingFile", "load_signalling", "precoder_file", "solve"]
 
 _BOLTZMANN_290K = 1.380649e-23 * 290.0
 Place = Annotated[list[float], Meta(min_length=2, max_length=2)]
@@ -176,22 +177,43 @@ def solve(said: SignallingFile, *, source: str) -> Signalling:
     return Signalling(said, geometry, terms, demand, design)
 
 
+def precoder_file(done: Signalling) -> PrecoderFile:
+    """Precoders as an experiment takes them, with what they promise."""
+    said = done.said
+    parts = np.stack([done.design.precoders.real, done.design.precoders.imag], axis=-1)[None]
+    return msgspec.convert(
+        {
+            "name": said.design.name,
+            "mode": said.design.mode,
+            "carrier_hz": said.radio.carrier_hz,
+            "bandwidth_hz": said.radio.bandwidth_hz,
+            "interval_s": said.radio.interval_s,
+            "noise_figure_db": said.radio.noise_figure_db,
+            "timing_std_s": said.design.timing_std_s,
+            "sinr": done.design.sinr.tolist(),
+            "position_rmse_m": done.design.crlb_m2**0.5,
+            "block_hz": [0.0],
+            "precoders": parts.tolist(),
+        },
+        PrecoderFile,
+    )
+
+
 def _noise_w(said: SignallingFile) -> float:
     return float(_BOLTZMANN_290K * said.radio.bandwidth_hz * 10 ** (said.radio.noise_figure_db / 10))
 
 
 def _channels(said: SignallingFile, geometry: Geometry) -> ComplexArray:
-    """Free space from every station to every user, with the carrier's phase over the way."""
+    """Free space from every antenna of every station to every user, conjugate: what precoders w bring is hᴴ·w.
+
+    Each antenna's own distance counts: nulls 20 dB deep are moved by what a plane wave leaves out.
+    """
     wavelength = SPEED_OF_LIGHT_MPS / geometry.carrier_hz
-    channels = np.zeros((len(said.user), len(said.station), geometry.antennas), dtype=complex)
-    for number, user in enumerate(said.user):
-        for index, station in enumerate(said.station):
-            away = np.array(user.position_m) - np.array(station.position_m)
-            distance = float(np.linalg.norm(away))
-            bearing = float(np.arctan2(away[1], away[0])) - radians(station.heading_deg)
-            level = wavelength / (4 * pi * distance) * np.exp(2j * pi * distance / wavelength)
-            channels[number, index] = level * steering(bearing, geometry.antennas)
-    return channels
+    left = np.stack([-np.sin(geometry.headings_rad), np.cos(geometry.headings_rad)], axis=1)
+    antennas = geometry.stations_m[:, None] + 0.5 * wavelength * np.arange(geometry.antennas)[:, None] * left[:, None]
+    users = np.array([user.position_m for user in said.user], dtype=float).reshape(-1, 2)
+    distance = np.linalg.norm(users[:, None, None] - antennas, axis=-1)
+    return np.asarray(wavelength / (4 * pi * distance) * np.exp(2j * pi * distance / wavelength))
 
 
 def _echo_snr(said: SignallingFile, geometry: Geometry) -> FloatArray:

@@ -103,7 +103,8 @@ class Radio(Protocol):
     def transmit(self, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
         """Queue ``samples`` (peak at most one) to leave ``offset_samples`` after the next reception's first sample.
 
-        A device without timed transmission starts late by a latency that is constant within a stream.
+        They are of shape (sample,), for the first antenna that transmits, or (antenna, sample) where the device has
+        several. A device without timed transmission starts late by a latency that is constant within a stream.
         """
         ...
 

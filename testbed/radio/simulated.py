@@ -85,7 +85,8 @@ class SimulatedRadio:
 
     def transmit(self, samples: NDArray[np.complex64], *, offset_samples: int) -> None:
         """See `Radio.transmit`."""
-        answer, _ = self._ether.ask(Transmit(offset_samples), np.asarray(samples, np.complex64))
+        antennas = len(samples) if samples.ndim == 2 else 1
+        answer, _ = self._ether.ask(Transmit(offset_samples, antennas=antennas), np.asarray(samples, np.complex64))
         if not isinstance(answer, Done):
             raise RadioError(f"the ether answers a transmission with {type(answer).__name__}")
 
@@ -166,6 +167,7 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
         heading_deg=node.heading_deg,
         antennas=node.antennas,
         antenna_spacing_m=node.antenna_spacing_m,
+        transmit_antennas=node.transmit_antennas,
         port=node.port,
         tx_offset_m=node.tx_offset_m,
         rx_offset_m=node.rx_offset_m,
@@ -182,11 +184,12 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
         ),
         front_end=FrontEndSpec(
             noise_figure_db=None if isinstance(front.noise_figure_db, str) else front.noise_figure_db,
-            level_dbfs=front.level_dbfs,
+            level_dbfs=front.level_dbfs - _headroom_db(scenario),
             gain_db=front.gain_db,
             bits=front.bits,
             phase_noise_deg=front.phase_noise_deg,
             phase_noise_bandwidth_hz=front.phase_noise_bandwidth_hz,
+            common_phase=front.common_phase,
             gain_imbalance_db=front.gain_imbalance_db,
             phase_imbalance_deg=front.phase_imbalance_deg,
             dc_offset=complex(*front.dc_offset),
@@ -200,6 +203,20 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             start_latency_samples=int(front.start_latency_s * scenario.waveform.sample_rate_hz),
         ),
     )
+
+
+def _headroom_db(scenario: Scenario) -> float:
+    """How far the joint slot may come in above the strongest slot: every station's antennas in phase."""
+    said = scenario.signalling
+    if said is None:
+        return 0.0
+    from testbed.precoders import numbers
+
+    power = (np.abs(numbers(said.precoders)) ** 2).sum(axis=1).mean(axis=0)
+    together = float((np.sqrt(power).sum(axis=1) ** 2).sum())
+    slot = 1e-3 * 10 ** (max(node.tx_power_dbm for node in scenario.node) / 10)
+    slot *= schedule.dsp_waveform(scenario).scale ** 2
+    return max(10 * float(np.log10(together / slot)), 0.0)
 
 
 def _applied(scenario: Scenario, node: Node) -> tuple[Fraction, Fraction]:
@@ -311,6 +328,10 @@ class EtherServer:
             return Seen(present.tick, present.second_tick), _NOTHING
         if isinstance(question, Transmit):
             samples = np.frombuffer(data, np.complex64)
+            if samples.size % question.antennas:
+                raise ValueError(f"{samples.size} samples are not as many for each of {question.antennas} antennas")
+            if question.antennas > 1:
+                samples = samples.reshape(question.antennas, -1)
             self._ether.transmit(
                 node, samples, offset_samples=question.offset, tick=question.tick,
                 carrier_hz=_exact(question.carrier_hz), level_db=question.level_db,

@@ -64,6 +64,7 @@ class Look(_Message, frozen=True, tag="look"):
 class Transmit(_Message, frozen=True, tag="transmit"):
     """Queue the complex64 samples beside this from ``offset`` after the next reception's first sample.
 
+    They are so many ``antennas`` after one another, of equal length.
     With a ``tick`` they leave at that tick of the device's counter instead.
     """
 
@@ -73,6 +74,7 @@ class Transmit(_Message, frozen=True, tag="transmit"):
     """Where a device that is tuned by itself has its synthesizer."""
     level_db: Annotated[float, Meta(ge=-200, le=200)] = 0.0
     """Above the node's stated power."""
+    antennas: Annotated[int, Meta(ge=1, le=4)] = 1
 
 
 class Receive(_Message, frozen=True, tag="receive"):

@@ -116,6 +116,21 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
         rows.append(_row(run, None, "bit_error_rate", "1", total.error_rate, trials=total.bits))
         rows.append(_row(run, None, "evm", "dB", total.evm_db))
         rows.append(_row(run, None, "frames_lost", "1", float(total.frames_lost), trials=total.frames))
+    for promise in summary.promises:
+        rows.append(
+            _row(
+                run,
+                None,
+                "sinr" if promise.quantity == "sinr" else "position_rmse",
+                "1" if promise.quantity == "sinr" else "m",
+                promise.measured,
+                parameters={"promise": promise.subject},
+                bound=promise.promised,
+                ratio=promise.ratio,
+                trials=promise.trials,
+                standard_error=promise.standard_error,
+            )
+        )
     rows.append(_row(run, None, "rounds_complete", "1", float(summary.rounds_finished), trials=summary.rounds))
     rows.append(_row(run, None, "samples_lost", "1", float(summary.samples_lost)))
     rows.append(_row(run, None, "processing_time", "s", summary.seconds))
@@ -157,6 +172,17 @@ def _target_lines(summaries: list[RunSummary]) -> list[Line]:
     return found
 
 
+def _promise_lines(summaries: list[RunSummary]) -> list[Line]:
+    found: list[Line] = []
+    for name in dict.fromkeys(p.title for s in summaries for p in s.promises):
+        told = [next((p for p in s.promises if p.title == name), None) for s in summaries]
+        promised = tuple("–" if p is None else p.told(p.promised) for p in told)
+        found.append(Line("signalling", f"{name}, promised", promised))
+        measured = tuple("–" if p is None else p.measured_text for p in told)
+        found.append(Line("signalling", f"{name}, measured", measured))
+    return found
+
+
 def lines(summaries: list[RunSummary]) -> list[Line]:
     """The figures of all runs, one line a figure; an en dash where a run has none."""
     totals = [s.payload_total for s in summaries]
@@ -164,6 +190,7 @@ def lines(summaries: list[RunSummary]) -> list[Line]:
         Line("run", "rounds complete", _per_run(summaries, lambda s: f"{s.rounds_finished} of {s.rounds}")),
         *_method_lines(summaries),
         *_target_lines(summaries),
+        *_promise_lines(summaries),
         Line("payload", "bit error rate", tuple("–" if p is None else error_rate_text(p) for p in totals)),
         Line(
             "payload",

@@ -107,6 +107,7 @@ def render(run: RunData, summary: RunSummary, figures: Path) -> str:
             "clocks": tables.clocks(run),
             "targets": tables.targets(run, summary),
             "payload": tables.payload(summary),
+            "promises": tables.promises(summary),
             "losses": tables.losses(run),
             "events": tables.events(run),
             "brief": tables.brief(run),

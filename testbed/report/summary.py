@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.report.promise_figures import PromiseFigures, promise_figures
 from testbed.report.run_data import Row, RunData, epoch_seconds, link_name
 from testbed.report.style import LIGHT_SPEED
 
@@ -152,6 +153,8 @@ class RunSummary:
     unnamed: tuple[tuple[str, int], ...]
     """Detections that bear no target's name, by method."""
     payload: tuple[PayloadFigures, ...]
+    promises: tuple[PromiseFigures, ...]
+    """What precoders promised beside what came of it; empty where none were given."""
     rounds: int
     rounds_finished: int
     samples_lost: int
@@ -406,6 +409,7 @@ def summarize(run: RunData) -> RunSummary:
         all_targets=tuple(_all_targets(run)),
         unnamed=tuple(unnamed.items()),
         payload=tuple(_payload(run, link) for link in heard),
+        promises=promise_figures(run),
         rounds=len(rounds) or int(run.scenario.get("experiment", {}).get("rounds") or 0),
         rounds_finished=sum(row["status"] == "complete" for row in rounds),
         samples_lost=sum(int(row["samples"]) for row in run.rows("losses")),

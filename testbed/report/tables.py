@@ -23,6 +23,7 @@ __all__ = [
     "methods",
     "nodes",
     "payload",
+    "promises",
     "remarks",
     "targets",
 ]
@@ -162,6 +163,29 @@ def payload(summary: RunSummary) -> Table:
     head = ("Link", "Bits", "Bit errors", "Bit error rate", "EVM", "Frames lost")
     note = "Where no bit was wrong, the bound in brackets holds with 95 % confidence. EVM is averaged as power."
     return Table(head, rows, note=note)
+
+
+def promises(summary: RunSummary) -> Table:
+    """What precoders promised beside what the joint slots showed."""
+    rows = tuple(
+        (
+            p.title,
+            p.told(p.promised),
+            p.measured_text,
+            "–" if p.ratio is None else f"{p.ratio:.2f}",
+            "–" if p.stated is None else quantity(p.stated, "m"),
+            f"{p.trials} of {p.rounds}",
+            p.reason or "–",
+        )
+        for p in summary.promises
+    )
+    head = ("", "Promised", "Measured", "Measured over promised", "Stated by the likelihood", "Rounds", "Where not")
+    note = (
+        "SINR by what a channel fitted to the known symbols explains and leaves, mean of the rounds; position error as "
+        "root mean square. The promise knows thermal noise and free space alone: phase noise, reflections at users and "
+        "overlap of echoes with the direct paths are not in it."
+    )
+    return Table(head, rows, note=note if rows else "")
 
 
 def losses(run: RunData) -> Table:

@@ -68,7 +68,7 @@ def test_separate_ports_stand_where_their_offsets_say():
     )
     scene = Scene((node, NodeSpec("far", (5.0, 105.0))), SceneSpec(), seed=1)
     placed = scene._placed["n"]
-    np.testing.assert_allclose(placed.transmit, [4.95, 5.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(placed.transmit[0], [4.95, 5.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(placed.receive[0], [5.05, 5.0, 0.3], atol=1e-12)
 
 
