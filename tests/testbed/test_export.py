@@ -145,7 +145,8 @@ def test_wrong_requests_are_one_clear_line_and_write_nothing(
 def test_every_table_has_its_columns_even_when_empty() -> None:
     empty = result_arrays(Results(environment={}))
     assert {name.split("_")[0] for name in empty} == {
-        *("links", "detections", "positions", "nodes", "closures", "payload", "rounds", "events", "losses")
+        *("links", "detections", "positions", "nodes", "closures", "payload", "rounds", "events", "losses"),
+        "signalling",
     }
     assert all(len(column) == 0 for column in empty.values())
 
