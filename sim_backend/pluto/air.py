@@ -18,7 +18,8 @@ import numpy as np
 
 from sim_backend.pluto.emissions import Counts, Emission, window
 from sim_backend.pluto.engine import Engine
-from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
+from sim_backend.pluto.filters import reach
+from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium, converted, sent_signal
 from sim_backend.pluto.settings import Settings
 from sim_backend.randomness import generator
 from sim_backend.specification import NodeSpec, WorldSpec
@@ -34,8 +35,8 @@ _RATE_TOLERANCE = 0.009
 _WORLDS = 8
 _SLOWEST = Fraction(1, 4000)
 """No clock is slower than by this much."""
-_PROBE_BITS = None
-"""A meter of 16 bits."""
+_FINE_BITS = None
+"""Sixteen: of a meter, and of what goes through the receiver's filters before the converter's twelve are left."""
 
 
 _Sent = tuple[list[Emission], list[tuple[int, Settings]]]
@@ -268,16 +269,18 @@ class Antenna(Medium):
         """See `Medium.receive`."""
         if not settings.listening:
             return np.zeros((samples, 2 * self.channels), dtype=np.int16)
+        path, rate_hz = settings.receive_path, float(settings.rate_hz)
+        early = 0 if path is None else reach(path, rate_hz)
         rendered = self._rendered(
-            first, samples, settings, emissions, settings.receive_gain_db, self._node.front_end.bits
+            first - early, samples + 2 * early, settings, emissions, settings.receive_gain_db, _FINE_BITS
         )
         start_s = rendered.truth["start_s"] - int(BEGIN_S)
-        self._truth = rendered.truth | {"start_s": start_s, "first_tick": first}
-        return np.ascontiguousarray(np.moveaxis(rendered.samples, 0, 1).reshape(samples, 2 * self.channels))
+        self._truth = rendered.truth | {"start_s": start_s, "first_tick": first - early}
+        return converted(rendered.samples, rendered.full_scale, path, rate_hz)
 
     def power_dbm(self, channel: int, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> float:
         """See `Medium.power_dbm`; measured, as by a meter of 16 bits whose full scale is 0 dBm."""
-        rendered = self._rendered(first, samples, settings, emissions, (0.0,) * self.channels, _PROBE_BITS)
+        rendered = self._rendered(first, samples, settings, emissions, (0.0,) * self.channels, _FINE_BITS)
         field = rendered.samples[channel].astype(np.float64) / rendered.full_scale
         return float(10 * np.log10(max(np.mean(np.sum(field**2, axis=1)), 1e-14)))
 
@@ -355,12 +358,12 @@ class Antenna(Medium):
                 if start >= stop:
                     continue
                 played = window([emission], start, stop - start, emission.samples.shape[1])[:, :2] >> 4
-                parts = played.astype(np.float32) / np.float32(2048.0)
+                samples, early = sent_signal(played, settings)
                 made.append(
                     Burst(
-                        base + start,
+                        base + start - early,
                         0.0,
-                        np.ascontiguousarray(parts).view(np.complex64)[:, 0],
+                        samples,
                         settings.transmit_tune,
                         settings.transmit_hz,
                         FULL_SCALE_DBM + settings.transmit_gain_db[0] - self._node.tx_power_dbm,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sim_backend import front_end
 from sim_backend.pluto.emissions import Counts, Emission, window
+from sim_backend.pluto.filters import PathFilter, filtered, reach
 from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
 from sim_backend.pluto.settings import Settings
 from sim_backend.propagation import BLOCK, TAPS, Source, propagate
@@ -86,6 +87,9 @@ class Cable(Medium):
         self._recent: dict[int, tuple[Emission, Settings, _Tile]] = {}
         self._known: Settings | None = None
         self._deaf = self._aligned = False
+        self._reach = 0
+        """Samples on either side of what is heard that the filters look at."""
+        self._noise = _noise_tile(seed, None, 1.0)
 
     def power_dbm(self, channel: int, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> float:
         """See `Medium.power_dbm`."""
@@ -109,16 +113,16 @@ class Cable(Medium):
     def receive(self, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> Counts:
         """See `Medium.receive`."""
         counts: Counts = np.empty((samples, 2 * self.channels), dtype=np.int16)
-        lead = int(self._delay) + _MARGIN
-        heard = [e for e in emissions if e.hits(first - lead, first + samples + _MARGIN)]
         if settings is not self._known:
-            # Rational arithmetic, once for all blocks of one setting.
+            # Rational arithmetic, and hashes of whole filters, once for all blocks of one setting.
             self._known = settings
+            self._reach = sum(reach(path, float(settings.rate_hz)) for path in _paths(settings))
+            self._noise = _noise_tile(self._seed, settings.receive_path, float(settings.rate_hz))
             self._deaf = not settings.radiating or not self._in_band(settings)
             self._aligned = settings.receive_hz == settings.transmit_hz
-        if self._deaf:
-            heard = []
-        whole = len(heard) == 1 and heard[0].cyclic and heard[0].covers(first - lead, first + samples)
+        lead, trail = int(self._delay) + _MARGIN + self._reach, _MARGIN + self._reach
+        heard = [e for e in emissions if e.hits(first - lead, first + samples + trail) and not self._deaf]
+        whole = len(heard) == 1 and heard[0].cyclic and heard[0].covers(first - lead, first + samples + trail)
         periodic = whole and self._aligned
         for channel in range(self.channels):
             if not settings.listening:
@@ -167,25 +171,41 @@ class Cable(Medium):
         return self._tiles[key][1]
 
     def _field(self, heard: list[Emission], first: int, samples: int, settings: Settings, channel: int) -> _Tile:
-        """Field at a receiver, relative to the transmitters' full scale, synthesizer phases included."""
+        """Field behind a receiver's filters, relative to the transmitters' full scale, synthesizer phases included."""
+        path, rate_hz = settings.receive_path, float(settings.rate_hz)
+        if path is None:
+            field = self._arriving(heard, first, samples, settings, channel)
+        else:
+            early = reach(path, rate_hz)
+            field = self._arriving(heard, first - early, samples + 2 * early, settings, channel)
+            field = filtered(field, path, rate_hz)
+        power = float(np.mean(field.real**2 + field.imag**2)) if samples else 0.0
+        return _Tile(np.ascontiguousarray(field.real), np.ascontiguousarray(field.imag), first, power)
+
+    def _arriving(
+        self, heard: list[Emission], first: int, samples: int, settings: Settings, channel: int
+    ) -> NDArray[np.complex64]:
+        """Field at a receiver's port."""
+        path, rate_hz = settings.transmit_path, float(settings.rate_hz)
+        early = 0 if path is None else reach(path, rate_hz)
         whole = int(self._delay)
-        begin = first - whole - _MARGIN
+        begin = first - whole - _MARGIN - early
         blocks = -(-samples // BLOCK)
-        played = window(heard, begin, blocks * BLOCK + 2 * _MARGIN, 2 * self.channels) >> 4
+        played = window(heard, begin, blocks * BLOCK + 2 * (_MARGIN + early), 2 * self.channels) >> 4
         parts = played.astype(np.float32) / np.float32(2048.0)
         weights = self._weights(channel, settings)
         sent = sum(
             weights[index] * (parts[:, 2 * index] + 1j * parts[:, 2 * index + 1]) for index in range(self.channels)
         )
-        source = Source.of(np.asarray(sent, dtype=np.complex64))
+        sent = np.asarray(sent, dtype=np.complex64)
+        source = Source.of(sent if path is None else filtered(sent, path, rate_hz))
         edges = np.arange(blocks + 1, dtype=np.float64) * BLOCK
         position = edges + (_MARGIN - (self._delay - whole))
         cycles = self._cycles(first, edges, settings)
         real, imaginary = (np.zeros(blocks * BLOCK, dtype=np.float32) for _ in range(2))
         for run in source.active:
             propagate(source, run, position, cycles, 1.0, real, imaginary)
-        power = float(np.mean(real[:samples] ** 2 + imaginary[:samples] ** 2)) if samples else 0.0
-        return _Tile(real[:samples], imaginary[:samples], first, power)
+        return np.asarray(real[:samples] + np.complex64(1j) * imaginary[:samples], np.complex64)
 
     def _cycles(self, first: int, edges: FloatArray, settings: Settings) -> FloatArray:
         """Carrier phase at block edges, turns: the synthesizers' phases, and their difference where they differ."""
@@ -203,7 +223,7 @@ class Cable(Medium):
         limit = front_end.full_scale(front)
         pole = float(np.exp(-2 * np.pi * front.phase_noise_bandwidth_hz / float(settings.rate_hz)))
         angles = [_angle_tile(length, pole, float(np.deg2rad(front.phase_noise_deg)), self._seed) for length in _ANGLES]
-        noise_re, noise_im = _noise_tile(self._seed)
+        noise_re, noise_im = self._noise
         worse = settings.stale_factor
         skew = float(np.deg2rad(worse * front.phase_imbalance_deg))
         amplitude = np.sqrt(1e-3 * 10 ** (FULL_SCALE_DBM / 10))
@@ -229,11 +249,20 @@ def _silence() -> _Tile:
     return _Tile(nothing, nothing, 0, 0.0)
 
 
+def _paths(settings: Settings) -> list[PathFilter]:
+    return [path for path in (settings.receive_path, settings.transmit_path) if path is not None]
+
+
 @lru_cache(maxsize=4)
-def _noise_tile(seed: int) -> tuple[Singles, Singles]:
+def _noise_tile(seed: int, path: PathFilter | None, rate_hz: float) -> tuple[Singles, Singles]:
+    """Thermal noise behind a receiver's filters, closing upon itself; of unit variance in each branch before them."""
     random = generator(seed, "noise tile")
     real, imaginary = random.standard_normal((2, _NOISE), dtype=np.float32)
-    return real, imaginary
+    if path is None:
+        return real, imaginary
+    around = np.pad(real + np.complex64(1j) * imaginary, reach(path, rate_hz), mode="wrap")
+    shaped = filtered(around, path, rate_hz)
+    return np.ascontiguousarray(shaped.real), np.ascontiguousarray(shaped.imag)
 
 
 @lru_cache(maxsize=16)

@@ -7,17 +7,49 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim_backend.pluto.emissions import Counts, Emission
+from sim_backend.pluto.filters import PathFilter, filtered, reach
 from sim_backend.pluto.settings import Settings
 
 if TYPE_CHECKING:
     from sim_backend.pluto.engine import Engine
 
-__all__ = ["FULL_SCALE_DBM", "Medium"]
+__all__ = ["FULL_SCALE_DBM", "Medium", "converted", "sent_signal"]
 
 FULL_SCALE_DBM = 7.0
 """Power of a carrier of full scale without attenuation, at the antenna connector (AD9363 data sheet, 2.4 GHz)."""
+_CONVERTER = 2048
+"""Count that stands for full scale: twelve bits."""
+
+
+def sent_signal(played: Counts, settings: Settings) -> tuple[NDArray[np.complex64], int]:
+    """What leaves the antenna where a transmitter's counts, shape (sample, 2), are played; full scale is one.
+
+    Behind the filters, whose response begins so many samples before the first count as is returned beside it.
+    """
+    parts = np.ascontiguousarray(played.astype(np.float32) / np.float32(2048.0))
+    values = parts.view(np.complex64)[:, 0]
+    path, rate_hz = settings.transmit_path, float(settings.rate_hz)
+    if path is None:
+        return values, 0
+    early = reach(path, rate_hz)
+    return filtered(np.pad(values, 2 * early), path, rate_hz), early
+
+
+def converted(fine: Counts, full_scale: int, path: PathFilter | None, rate_hz: float) -> Counts:
+    """What the converter delivers, shape (sample, 2·channels), of finer counts, shape (channel, sample, 2).
+
+    Behind the filters, by twice whose `reach` the result is shorter.
+    """
+    scale = np.float32(_CONVERTER / full_scale)
+    values = np.ascontiguousarray(fine * scale, np.float32).view(np.complex64)[..., 0]
+    if path is not None:
+        values = filtered(values, path, rate_hz)
+    parts = np.ascontiguousarray(values).view(np.float32).reshape(*values.shape, 2)
+    counts = np.clip(np.round(parts), -_CONVERTER, _CONVERTER - 1).astype(np.int16)
+    return np.ascontiguousarray(np.moveaxis(counts, 0, 1).reshape(values.shape[1], -1))
 
 
 class Medium:

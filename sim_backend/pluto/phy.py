@@ -12,6 +12,7 @@ from typing import Any
 from sim_backend.pluto.attributes import Attribute, Channel, Device, RefusedError, fixed, number, switch
 from sim_backend.pluto.chain import ClockChain, clock_chain, rate_range_hz
 from sim_backend.pluto.engine import Engine
+from sim_backend.pluto.filters import PathFilter
 from sim_backend.pluto.fir import FirFilter, parse_fir
 from sim_backend.pluto.gains import AGC_MODES, attenuation_db, receive_range_db
 from sim_backend.pluto.settings import Settings
@@ -28,6 +29,8 @@ RECEIVE_PORTS = (
 _XO_SPAN_HZ = 8_000
 _STALE_FACTOR = 8.0
 """Imbalance and offset beyond their calibrated ones, after a retune while tracking is off (-34 dB of image)."""
+_BANDWIDTH_HZ = 18_000_000
+"""RF bandwidth when the firmware is up."""
 _FULL_REGISTER = 0xFF
 _PAGE = 1000
 """Characters."""
@@ -50,6 +53,7 @@ class Part:
 def initial_settings(part: Part, name: str) -> Settings:
     """As the firmware leaves the transceiver: 30.72 MS/s, or half of it with two channels, at 2.4 and 2.45 GHz."""
     chain = clock_chain(30_720_000 // part.channels)
+    receive, transmit = _path_filters(chain, {"receive": _BANDWIDTH_HZ, "transmit": _BANDWIDTH_HZ}, None, {})
     return Settings(
         rate_hz=chain.rate_hz,
         receive_hz=applied_carrier_hz(2_400_000_000),
@@ -57,8 +61,23 @@ def initial_settings(part: Part, name: str) -> Settings:
         receive_gain_db=(71.0,) * part.channels,
         transmit_gain_db=(-10.0,) * part.channels,
         agc=("slow_attack",) * part.channels,
+        receive_path=receive,
+        transmit_path=transmit,
         name=name,
     )
+
+
+def _path_filters(
+    chain: ClockChain, bandwidth_hz: dict[str, int], fir: FirFilter | None, on: dict[str, bool]
+) -> tuple[PathFilter, PathFilter]:
+    """Filters of reception and transmission; the FIR filter where it is loaded and ``on``."""
+    made = []
+    for path, divisions in (("receive", chain.receive), ("transmit", chain.transmit)):
+        taps: tuple[int, ...] = ()
+        if fir is not None and on.get(path):
+            taps = fir.receive if path == "receive" else fir.transmit
+        made.append(PathFilter(path == "transmit", bandwidth_hz[path], divisions[:3], divisions[3], taps))
+    return made[0], made[1]
 
 
 class Transceiver:
@@ -74,7 +93,7 @@ class Transceiver:
         self._highest = False
         self._ensm = "fdd"
         self._calibration = "auto"
-        self._bandwidth = {"receive": 18_000_000, "transmit": 18_000_000}
+        self._bandwidth = {"receive": _BANDWIDTH_HZ, "transmit": _BANDWIDTH_HZ}
         self._tracking = {"quadrature": True, "rf_dc_offset": True, "bb_dc_offset": True}
         self._powered_down = {"receive": False, "transmit": False}
         self._receive_port = "A_BALANCED"
@@ -112,7 +131,11 @@ class Transceiver:
 
     def _apply_chain(self, chain: ClockChain) -> None:
         self._chain = chain
-        self._engine.change_settings(rate_hz=chain.rate_hz)
+        self._apply_filters()
+
+    def _apply_filters(self) -> None:
+        receive, transmit = _path_filters(self._chain, self._bandwidth, self._fir, self._fir_on)
+        self._engine.change_settings(rate_hz=self._chain.rate_hz, receive_path=receive, transmit_path=transmit)
 
     def _write_rate(self, text: str) -> None:
         self._awake()
@@ -389,6 +412,7 @@ class Transceiver:
         def write_bandwidth(text: str) -> None:
             self._awake()
             self._bandwidth[path] = min(max(int(number(text)), low), high)
+            self._apply_filters()
 
         stem = f"{direction}_voltage_"
         return [

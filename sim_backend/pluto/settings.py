@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from sim_backend.pluto.filters import PathFilter
 from sim_backend.randomness import generator
 
 __all__ = ["Settings"]
@@ -33,6 +34,9 @@ class Settings:
     transmit_tune: int = 0
     stale_factor: float = 1.0
     """How much larger imbalance and offset are than after calibration."""
+    receive_path: PathFilter | None = None
+    """Filters between antenna and buffer; None passes everything alike."""
+    transmit_path: PathFilter | None = None
     name: str = "pluto"
 
     def phase_turns(self, seed: int) -> float:

@@ -186,7 +186,8 @@ def _node_specification(scenario: Scenario, node: Node) -> NodeSpec:
             noise_figure_db=None if isinstance(front.noise_figure_db, str) else front.noise_figure_db,
             level_dbfs=front.level_dbfs - _headroom_db(scenario),
             gain_db=front.gain_db,
-            bits=front.bits,
+            # A simulated Pluto's own filters come before its converter, and want more bits than that leaves.
+            bits=None if node.radio == "pluto" else front.bits,
             phase_noise_deg=front.phase_noise_deg,
             phase_noise_bandwidth_hz=front.phase_noise_bandwidth_hz,
             common_phase=front.common_phase,

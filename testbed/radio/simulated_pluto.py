@@ -18,7 +18,8 @@ from sim_backend.pluto.air import Air
 from sim_backend.pluto.cable import Cable
 from sim_backend.pluto.device import MODELS, Pluto
 from sim_backend.pluto.emissions import Emission, window
-from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
+from sim_backend.pluto.filters import reach
+from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium, converted, sent_signal
 from sim_backend.pluto.server import PlutoServer
 from sim_backend.pluto.session import converse
 from sim_backend.pluto.settings import Settings
@@ -245,17 +246,21 @@ class EtherMedium(Medium):
         if settings.rate_hz != self._node.rate_hz:
             own, other = float(settings.rate_hz), float(self._node.rate_hz)
             raise RadioError(f"{self._node.name} runs at {own:.0f} Hz, the ether at {other:.0f} Hz")
+        path, rate_hz = settings.receive_path, float(settings.rate_hz)
+        # The ether records what the filters look at before and after, too, with more bits than the converter has.
+        sending = 0 if settings.transmit_path is None else reach(settings.transmit_path, rate_hz)
+        hearing = 0 if path is None else reach(path, rate_hz)
+        early = sending + hearing
         for emission in emissions if settings.radiating else ():
             start = max(emission.start, first)
             stop = first + samples if emission.stop is None else min(emission.stop, first + samples)
             if start >= stop:
                 continue
             played = window([emission], start, stop - start, emission.samples.shape[1])[:, :2] >> 4
-            parts = np.ascontiguousarray(played.astype(np.float32) / np.float32(2048.0))
-            values = parts.view(np.complex64)[:, 0]
+            values, before = sent_signal(played, settings)
             scale = max(float(np.max(np.abs(values))), 1.0)  # both branches at full scale are 3 dB beyond a carrier's
             level_db = FULL_SCALE_DBM + settings.transmit_gain_db[0] - self._node.tx_power_dbm + 20 * np.log10(scale)
-            question = Transmit(start - first, None, str(settings.transmit_hz), float(level_db))
+            question = Transmit(start - first + early - before, None, str(settings.transmit_hz), float(level_db))
             answer, _ = ether.ask(question, np.asarray(values / np.float32(scale), np.complex64))
             if not isinstance(answer, Done):
                 raise RadioError(f"the ether answers a transmission with {type(answer).__name__}")
@@ -264,15 +269,16 @@ class EtherMedium(Medium):
             seen, _ = ether.ask(Look())
             if not isinstance(seen, Seen):
                 raise RadioError(f"the ether answers a look with {type(seen).__name__}")
-            tick = seen.tick + round(self.lead_s * self._node.rate_hz)
-        answer, data = ether.ask(Receive(samples, tick, str(settings.receive_hz), settings.receive_gain_db))
-        if not isinstance(answer, Received) or len(data) != 4 * self.channels * samples:
+            tick = seen.tick + round(self.lead_s * self._node.rate_hz) - early
+        length = early + samples + hearing
+        answer, data = ether.ask(Receive(length, tick, str(settings.receive_hz), settings.receive_gain_db))
+        if not isinstance(answer, Received) or len(data) != 4 * self.channels * length:
             raise RadioError(f"the ether answers a reception with {type(answer).__name__}")
-        counts = np.frombuffer(data, np.int16).reshape(self.channels, samples, 2)
+        counts = np.frombuffer(data, np.int16).reshape(self.channels, length, 2)
         for channel, gain in enumerate(settings.receive_gain_db):
             level = np.mean(np.sum(counts[channel, -_LEVEL_SAMPLES:].astype(float) ** 2, axis=1)) / answer.full_scale**2
             self._power_dbm[channel] = float(10 * np.log10(max(level, 1e-12))) - gain
-        self._truth = answer.truth
+        self._truth = answer.truth | {"first_tick": -early}
         if not settings.listening:
             return np.zeros((samples, 2 * self.channels), np.int16)
-        return np.ascontiguousarray(np.moveaxis(counts, 0, 1).reshape(samples, 2 * self.channels))
+        return converted(counts[:, sending:], answer.full_scale, path, rate_hz)

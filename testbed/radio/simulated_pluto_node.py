@@ -71,7 +71,7 @@ class SimulatedPluto(PlutoRadio):
         """See `Radio.receive`."""
         reception = super().receive(samples)
         truth = None if self._medium is None else self._medium.truth()
-        return reception if truth is None else replace(reception, truth=truth | {"first_tick": 0})
+        return reception if truth is None else replace(reception, truth=truth)
 
     def close(self) -> None:
         """See `Radio.close`."""

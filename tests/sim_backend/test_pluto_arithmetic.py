@@ -127,6 +127,8 @@ def test_the_files_that_gnu_radio_writes_are_there(model: str) -> None:
 
 def tuned(channels: int = 1, **values: object) -> Settings:
     settings = initial_settings(Part(channels), "pluto")
+    # Without filters, whose own tests are in test_pluto_filters.py.
+    values = {"receive_path": None, "transmit_path": None} | values
     manual = {"transmit_hz": settings.receive_hz, "agc": ("manual",) * channels, "receive_gain_db": (33.0,) * channels}
     return replace(settings, **(manual | values))
 

@@ -152,7 +152,9 @@ def test_a_reception_has_its_shape_and_covers_what_was_asked(surroundings: Surro
         assert (reception.stretches[0].first_tick > 0) == (kind in STAMPED)
         assert reception.departures == ()
         assert reception.truth is not None
-        assert reception.truth["first_tick"] == reception.stretches[0].first_tick
+        # A Pluto's filters look at some hundred samples before the first one.
+        early = reception.stretches[0].first_tick - reception.truth["first_tick"]
+        assert early == 0 if kind != "pluto" else 0 <= early <= 1000
     west.close()
     east.close()
 
