@@ -167,7 +167,7 @@ class Agent:
                 stretches=tuple(protocol.StretchRow(s.start, s.samples, s.first_tick) for s in reception.stretches),
                 stream=reception.stream,
                 departures=tuple(protocol.DepartureRow(d.frame, d.tick, d.fraction) for d in recorded.departures),
-                settings=applied.details,
+                settings=applied.details | reception.conditions,
                 truth=reception.truth,
                 events=reception.events,
             )

@@ -133,7 +133,7 @@ class Bench:
                 for stamp in reception.departures[:1]
                 for frame, offset in enumerate(offsets)
             ),
-            settings=applied.details,
+            settings=applied.details | reception.conditions,
             truth=reception.truth,
             events=reception.events,
         )

@@ -78,6 +78,8 @@ class Reception:
     """Simulation only: the clock's realisation at knots."""
     events: tuple[dict[str, str], ...] = ()
     """What went wrong: {code, text}."""
+    conditions: dict[str, float] = field(default_factory=dict)
+    """What was measured of the device meanwhile, where it tells: ``temperature_c``; beside `Applied.details`."""
 
 
 class Radio(Protocol):

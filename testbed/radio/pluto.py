@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from testbed.capture import Stretch
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, RefusalError, Settings
-from testbed.radio.pluto_device import PlutoDevice, SetUp
+from testbed.radio.pluto_device import SetUp
+from testbed.radio.pluto_process import PlutoProcess
 from testbed.scenario import Pluto
 
 __all__ = ["PlutoRadio"]
@@ -47,7 +48,7 @@ class PlutoRadio:
         self, name: str, options: Pluto, *, wait: Callable[[float], None] = time.sleep, patient: bool = False
     ) -> None:
         self._name, self._options, self._wait, self._patient = name, options, wait, patient
-        self._device: PlutoDevice | None = None
+        self._device: PlutoProcess | None = None
         self._settings: Settings | None = None
         self._set_up: SetUp | None = None
         self._queued: tuple[NDArray[np.complex64], int] | None = None
@@ -79,7 +80,7 @@ class PlutoRadio:
 
     def _open(self) -> SetUp:
         assert self._settings is not None
-        self._device = PlutoDevice(self._name, self._options, self._settings.antennas, patient=self._patient)
+        self._device = PlutoProcess(self._name, self._options, self._settings.antennas, patient=self._patient)
         try:
             self._set_up = self._device.set_up(self._settings)
         except OSError as error:
@@ -141,6 +142,7 @@ class PlutoRadio:
             stretches=(Stretch(0, got.shape[1], 0),) if got.size else (),
             stream=self._stream,
             events=tuple(events),
+            conditions=dict(self._device.conditions) if self._device is not None else {},
         )
 
     def close(self) -> None:

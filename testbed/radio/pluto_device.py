@@ -272,6 +272,7 @@ class PlutoDevice:
             "fir": options.fir,
             "kernel_buffers": options.kernel_buffers,
             "capture": "snapshots: one buffer a round, nothing between",
+            **self.conditions(),
         }
         return SetUp(carriers[0], rates[0], details)
 
@@ -403,6 +404,20 @@ class PlutoDevice:
             self._sdr.rx_destroy_buffer()
         with contextlib.suppress(OSError):
             self._sdr.tx_destroy_buffer()
+
+    def conditions(self) -> dict[str, float]:
+        """Temperatures, degrees Celsius: of the transceiver (``temperature_c``) and the board's processor, if told."""
+        found = {}
+        for key, device, scaled in (("temperature_c", "ad9361-phy", False), ("board_temperature_c", "xadc", True)):
+            # Not every firmware shows them, and what cannot be read is not missed.
+            with contextlib.suppress(OSError, KeyError, ValueError, AttributeError):
+                values = self._sdr.ctx.find_device(device).find_channel("temp0").attrs
+                if scaled:
+                    value = (float(values["raw"].value) + float(values["offset"].value)) * float(values["scale"].value)
+                else:
+                    value = float(values["input"].value)
+                found[key] = round(1e-3 * value, 1)
+        return found
 
     def close(self) -> None:
         """Wake whoever waits, destroy the buffers, then the context; never raises, may be called twice."""
