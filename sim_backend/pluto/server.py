@@ -10,14 +10,14 @@ from sim_backend.pluto.device import Pluto
 from sim_backend.pluto.protocol import LINE_BYTES, MalformedError
 from sim_backend.pluto.session import Session
 
-__all__ = ["PlutoServer"]
+__all__ = ["PlutoServer", "SocketStream"]
 
 _READ_BYTES = 1 << 16
 _SEND_BUFFER_BYTES = 1 << 22
 _MOST_CONNECTIONS = 64
 
 
-class _SocketStream:
+class SocketStream:
     """A connection, with what was received beyond the last line or payload."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -144,7 +144,7 @@ class PlutoServer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             try:
-                Session(self.pluto, _SocketStream(connection)).serve()
+                Session(self.pluto, SocketStream(connection)).serve()
             except OSError:
                 pass  # the client is gone, which is how every conversation may end
             finally:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.bench.pluto_replies import faults, replies
 from testbed.bench.rows import BenchRow
 from testbed.errors import RunError, UserError
 
@@ -319,8 +320,10 @@ STUDIES: dict[str, Callable[[], list[BenchRow]]] = {
     "error-vector": error_vector,
     "wall-clock": wall_clock,
     "conversations": conversations,
+    "faults": faults,
+    "replies": replies,
 }
-"""By name; about two minutes together."""
+"""By name; about two minutes together, and some ten for the last."""
 
 
 def bench(names: tuple[str, ...] = ()) -> list[BenchRow]:

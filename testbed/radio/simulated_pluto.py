@@ -6,8 +6,9 @@ driver imports this.
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ from sim_backend.pluto.device import MODELS, Pluto
 from sim_backend.pluto.emissions import Emission, window
 from sim_backend.pluto.filters import reach
 from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium, converted, sent_signal
-from sim_backend.pluto.server import PlutoServer
-from sim_backend.pluto.session import converse
+from sim_backend.pluto.server import PlutoServer, SocketStream
+from sim_backend.pluto.session import Session, converse
 from sim_backend.pluto.settings import Settings
 from sim_backend.randomness import generator
 from sim_backend.specification import FrontEndSpec, NodeSpec
@@ -132,6 +133,28 @@ class Interlocutor:
     def answer(self, said: bytes) -> bytes:
         """What it answers to a client that says ``said`` and is gone then."""
         return converse(self._pluto, said)
+
+    def serve(self, connection: socket.socket, tell: Callable[[bytes], None]) -> None:
+        """Answer the client at ``connection`` until it leaves; ``tell`` is given each answer, and may send another.
+
+        Raises
+        ------
+        OSError
+            If the client is gone.
+        """
+        Session(self._pluto, _Told(connection, tell)).serve()
+
+
+class _Told(SocketStream):
+    """A connection whose answers somebody else sends."""
+
+    def __init__(self, connection: socket.socket, tell: Callable[[bytes], None]) -> None:
+        super().__init__(connection)
+        self._tell = tell
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        """See `sim_backend.pluto.session.Stream`."""
+        self._tell(b"".join(parts))
 
 
 def _checked(scenario: Scenario, name: str, model: str) -> None:
