@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "plan": ("testbed.commands.plan", "Predict what an experiment can reach, before it is run."),
     "signalling": ("testbed.commands.signalling", "Design precoders that sense and serve users at once."),
+    "network": ("testbed.commands.network", "Give every metric of a random place in a network of stations."),
     "run": ("testbed.commands.run", "Run an experiment: record, synchronize, sense, report."),
     "replay": ("testbed.commands.replay", "Process a recording again."),
     "report": ("testbed.commands.report", "Write a run's report again."),
