@@ -271,10 +271,10 @@ class ClockTracker:
             raise ValueError(f"time runs backwards, by {-step_s:g} s")
         move, noise = _transition(self._law, self._constants_s, self._variance, step_s)
         kept = 2 * self._marks
-        move = np.pad(move, (0, kept))
-        noise = np.pad(noise, (0, kept))
-        marks = np.arange(len(move) - kept, len(move))
-        move[marks, marks] = 1.0
+        if kept:
+            move, noise = np.pad(move, (0, kept)), np.pad(noise, (0, kept))
+            marks = np.arange(len(move) - kept, len(move))
+            move[marks, marks] = 1.0
         return move @ self._mean, move @ self._covariance @ move.T + noise
 
 

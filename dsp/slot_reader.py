@@ -33,7 +33,7 @@ def drift_error_db(clock_difference: float, subcarriers: int, fft_size: int) -> 
     """Error vector of `SlotReader` by the clocks' drift within a symbol, in decibels, mean over the subcarriers.
 
     Of the displacement ε = δ·(i - centre) the first order is taken off but for the derivative's own error; the second,
-    (2πf·ε)²/2, remains: in the mean over window and band (π·δ·K)⁴/400/4.
+    (2πf·ε)²/2, remains: (π·δ·K)⁴/1600 in the mean over window and band.
 
     Parameters
     ----------

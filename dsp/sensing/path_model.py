@@ -128,6 +128,12 @@ class PathModel:
         self._factors = np.array([1.0, -2j * np.pi / width, 2j * np.pi / span, 1j * np.pi / span**2])
         slope = 1.0 / self._carrier
         self._polynomials = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, slope], [1.0, slope]])
+        pairing = np.zeros((4, 4, 5, 3), np.complex128)
+        for a in range(4):
+            for b in range(4):
+                product = np.convolve(self._polynomials[a], self._polynomials[b])
+                pairing[a, b, _POWERS[a] + _POWERS[b]] = self._factors[a].conj() * self._factors[b] * product
+        self._pairing = pairing.reshape(16, 15)
 
     def contribution(self, fit: PathFit) -> ComplexArray:
         """What the fitted paths add to `values`, shape (antenna, symbol, subcarrier)."""
@@ -177,7 +183,7 @@ class PathModel:
         if self._bearer is None:
             return values
         scaled = self._bearer.conj() / self._noise[:, None]
-        phase = np.einsum("alk,ak,lk->l", values, scaled, self._weights, optimize=True).imag
+        phase = np.sum(np.matmul(values * self._weights, scaled[:, :, None])[..., 0], axis=0).imag
         phase = self._varying(phase / self._bearer_energy)
         return np.asarray(values - 1j * self._bearer[:, None, :] * phase[:, None])
 
@@ -195,22 +201,18 @@ class PathModel:
         moments = np.empty((paths, paths, symbols, 3), np.complex128)
         _pair_moments(signal, self._weights, self._frequency, moments)
         powers = self._time ** np.arange(5)[:, None]
-        pairs = np.einsum("jl,uvli->jiuv", powers, moments, optimize=True)
-        gram = np.empty((4, paths, 4, paths), np.complex128)
-        for a in range(4):
-            for b in range(4):
-                product = np.convolve(self._polynomials[a], self._polynomials[b])
-                entry = np.tensordot(product, pairs[_POWERS[a] + _POWERS[b]], axes=1)
-                gram[a, :, b, :] = self._factors[a].conj() * self._factors[b] * entry
+        pairs = np.matmul(powers, moments).reshape(paths * paths, 15)  # by power of time, then of frequency
+        gram = (self._pairing @ pairs.T).reshape(4, 4, paths, paths).transpose(0, 2, 1, 3).copy()
         if self._static_removed:
             means = np.zeros((paths, 3, subcarriers), np.complex128)
             _slow_means(signal, self._weights, self._time, means)
             shapes = self._polynomials @ np.array([np.ones(subcarriers), self._frequency])
             columns = self._factors[:, None, None] * shapes[:, None, :] * means[:, _POWERS, :].transpose(1, 0, 2)
-            gram -= np.einsum("auk,bvk,k->aubv", columns.conj(), columns, self._per_subcarrier, optimize=True)
+            flat = columns.reshape(4 * paths, subcarriers)
+            gram -= ((flat.conj() * self._per_subcarrier) @ flat.T).reshape(gram.shape)
         rows = np.empty((paths, len(self._data), symbols, 2), np.complex128)
         _data_moments(signal, self._data, self._frequency, rows)
-        each = np.einsum("ai,urli,a->aurl", self._polynomials, rows, self._factors.conj(), optimize=True)
+        each = np.tensordot(self._factors.conj()[:, None] * self._polynomials, rows, axes=(1, 3))
         each *= powers[list(_POWERS)][:, None, None, :]
         each = each.reshape(4 * paths, len(self._data), symbols)
         antennas = self._noise.size

@@ -82,18 +82,19 @@ def static_reference(
     known = csi.weights.sum(axis=0)
     per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
     correction = np.zeros_like(phase)
-    moving = 0.0 if movers is None else movers
     weighted = aligned * csi.weights
     static = np.zeros((aligned.shape[0], aligned.shape[2]), aligned.dtype)
     for _ in range(passes):
         turned = np.exp(-1j * correction)
-        total = np.einsum("alk,l->ak", weighted, turned)
+        total = np.matmul(turned.astype(weighted.dtype), weighted)
         if movers is not None:
             total = total - np.einsum("alk,lk->ak", movers, csi.weights)
         static = total * per_subcarrier
-        template = static[:, None, :] + moving
-        template = np.broadcast_to(template, aligned.shape)
-        matched = np.einsum("alk,alk,a->l", template.conj(), weighted, inverse_noise)
+        # conj(template)·weighted summed over subcarriers and antennas, the static part by one product of matrices
+        scaled = static.conj() * inverse_noise[:, None]
+        matched = np.sum(np.matmul(weighted, scaled[:, :, None])[..., 0], axis=0)
+        if movers is not None:
+            matched = matched + np.einsum("alk,alk,a->l", movers.conj(), weighted, inverse_noise)
         correction = correction + np.angle(matched * turned)
         correction -= correction.mean()
     phase = phase + correction

@@ -60,6 +60,11 @@ _SPARE_BYTES = 50_000_000
     metavar="SECONDS",
     help="How long to wait for an agent to say that it is there.",
 )
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Follow the rounds as they come, and drop those there is no time for; `isac replay` gives the exact results.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
 def command(
     scenario: Path,
@@ -70,6 +75,7 @@ def command(
     keys: Path | None,
     calibration: Path | None,
     arrival_s: float,
+    live: bool,
     yes: bool,
 ) -> None:
     """Run the experiment in the file SCENARIO and write a folder with recordings, results and report."""
@@ -78,6 +84,7 @@ def command(
     from testbed.calibration import Calibration
     from testbed.coordinator import FinishedRound, acquire
     from testbed.formats.sigmf_writer import RecordingWriter
+    from testbed.live_run import LiveRun
     from testbed.methods import clashes
     from testbed.permission import ask_to_transmit
     from testbed.pipeline import Pipeline
@@ -88,7 +95,8 @@ def command(
 
     experiment = with_fingerprint(load(scenario), fingerprint_file)
     known = Calibration.simulated(experiment) if calibration is None else Calibration.on_file(calibration)
-    pipeline = Pipeline(experiment, calibration=known)
+    following = LiveRun(experiment, known) if live else None
+    pipeline = Pipeline(experiment, calibration=known) if following is None else following.chain
     for line in clashes():
         click.echo(f"isac: {line}", err=True)
     ask_to_transmit(experiment, yes=yes)
@@ -107,6 +115,9 @@ def command(
 
     def process(finished: FinishedRound) -> None:
         nonlocal processed
+        if following is not None:
+            following.take(finished)
+            return
         pipeline.process(finished.index, finished.captures)
         processed += 1
 
@@ -122,6 +133,8 @@ def command(
                 arrival_s=arrival_s,
                 admit=known.refuse_strangers,
             )
+        if following is not None:
+            processed = following.end(outcome)
         writer.note(*(msgspec.to_builtins(event) for event in outcome.events[told:]))
     finally:
         with full_disk_reported(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,14 @@ import pytest
 from testbed.bench.laboratory import captures
 from testbed.calibration import Calibration
 from testbed.capture import Stretch
+from testbed.cli import main
+from testbed.formats.sigmf_reader import read_recordings
 from testbed.live_chain import LiveChain, block_symbols, live_scenario
 from testbed.pipeline import Pipeline
+from testbed.results import load_results
 from testbed.scenario import loads
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,15 @@ def followed(scenario, rounds):
     chain = LiveChain(scenario, calibration=Calibration.simulated(scenario))
     for index, one in enumerate(rounds):
         chain.process(index, one)
+        if index == 0:
+            chain.begun = copy.deepcopy(chain)
     return chain
+
+
+@pytest.fixture
+def begun(followed):
+    """The chain as the first rounds left it."""
+    return copy.deepcopy(followed.begun)
 
 
 @pytest.fixture(scope="module")
@@ -118,46 +130,68 @@ def with_gap(capture, at, lost):
         (lambda one: one | {"east": replace(one["east"], samples=one["east"].samples // 4)}, "power went by -12 dB"),
     ],
 )
-def test_a_round_that_fails_a_check_is_acquired(scenario, rounds, harm, why, monkeypatch):
-    chain = LiveChain(scenario, calibration=Calibration.simulated(scenario))
-    chain.process(0, rounds[0])
-    chain.process(1, rounds[1])
+def test_a_round_that_fails_a_check_is_acquired(begun, rounds, harm, why, monkeypatch):
+    begun.process(1, rounds[1])
     exactly = []
     monkeypatch.setattr(Pipeline, "_hear", lambda self, node, index, current: exactly.append(node.name))
-    chain.process(2, harm(rounds[2]))
-    assert chain.counts.acquired == 2
-    assert why in chain.counts.reasons[-1][1]
+    begun.process(2, harm(rounds[2]))
+    assert begun.counts.acquired == 2
+    assert why in begun.counts.reasons[-1][1]
     assert exactly
 
 
-def test_elements_that_were_not_sent_are_not_believed(scenario, rounds, monkeypatch):
-    chain = LiveChain(scenario, calibration=Calibration.simulated(scenario))
-    chain.process(0, rounds[0])
+def test_elements_that_were_not_sent_are_not_believed(begun, rounds, monkeypatch):
     monkeypatch.setattr(Pipeline, "_hear", lambda *_: None)
-    chain.process(1, rounds[2])  # what round 2 carries is not what round 1 sends
-    assert "dB unexplained" in chain.counts.reasons[-1][1]
+    begun.process(1, rounds[2])  # what round 2 carries is not what round 1 sends
+    assert "dB unexplained" in begun.counts.reasons[-1][1]
 
 
-def test_a_frame_that_was_scrambled_anew_is_followed(scenario, rounds):
+def test_a_frame_that_was_scrambled_anew_is_followed(begun, rounds):
     """The first scrambling does not fit: the second is what was sent."""
-    plain = LiveChain(scenario)
-    asked = []
+    encoded, asked = begun._elements, []
 
     def sent(identity, index, nonce):
         asked.append((identity, index, nonce))
-        return plain._encoded(identity, index if nonce == 1 else index + 9, 0)
+        return encoded(identity, index if nonce == 1 else index + 9, 0)
 
-    chain = LiveChain(scenario, calibration=Calibration.simulated(scenario), sent=sent)
-    chain.process(0, rounds[0])
-    chain.process(1, rounds[1])
-    assert chain.counts.followed == 1
+    begun._elements = sent
+    begun.process(1, rounds[1])
+    assert begun.counts.followed == 1
     assert asked == [(0, 1, 0), (1, 1, 0), (1, 1, 1), (0, 1, 1)]
+
+
+def test_floats_of_others_recordings_are_not_followed(begun, rounds, monkeypatch):
+    monkeypatch.setattr(Pipeline, "_hear", lambda *_: None)
+    floats = {name: replace(one, samples=one.samples.astype("f4")) for name, one in rounds[1].items()}
+    begun.process(1, floats)
+    assert "are no 16-bit counts" in begun.counts.reasons[-1][1]
 
 
 def test_blocks_are_short_against_the_dopplers_searched(scenario):
     assert block_symbols(scenario) == 4  # 8 blocks a frame
     lone = loads(SCENARIO.replace("frames_per_slot = 4", "frames_per_slot = 1"), source="test")
     assert block_symbols(lone) == 2  # an eighth of the symbols' rate is searched
+
+
+def test_a_live_run_says_what_the_exact_pipeline_says(tmp_path, exact):
+    """Three rounds, the same to the last bit: as many as the ring holds, so that none is dropped on a slow machine."""
+    file, folder = tmp_path / "live.toml", tmp_path / "run"
+    file.write_text(SCENARIO, encoding="utf-8")
+    assert main(["run", str(file), "--live", "--out", str(folder)]) == 0
+    live = load_results(folder)
+    told = [row.text for row in live.events if row.code == "live"]
+    assert len(told) == 1
+    assert "2 rounds followed, 1 acquired, 0 dropped" in told[0]
+    assert "left to `isac replay`: the methods cacc" in told[0]
+    assert [(row.receiver, row.round, row.method) for row in live.links] == [
+        (row.receiver, row.round, "reciprocity-mle") for row in exact.links
+    ]
+    for row, twin in zip(live.links, exact.links, strict=True):
+        assert row.valid
+        assert abs(row.to_error_s - twin.to_error_s) < 0.15 * twin.to_std_s
+        assert abs(row.cfo_error_hz - twin.cfo_error_hz) < 0.15 * twin.cfo_std_hz
+    assert (folder / "report.html").is_file()
+    assert read_recordings(folder).rounds == [0, 1, 2]  # all of it can be replayed
 
 
 SCENARIO = f"""
