@@ -191,7 +191,7 @@ def test_a_live_run_says_what_the_exact_pipeline_says(tmp_path, exact):
         assert abs(row.to_error_s - twin.to_error_s) < 0.15 * twin.to_std_s
         assert abs(row.cfo_error_hz - twin.cfo_error_hz) < 0.15 * twin.cfo_std_hz
     assert (folder / "report.html").is_file()
-    assert read_recordings(folder).rounds == [0, 1, 2]  # all of it can be replayed
+    assert list(read_recordings(folder).rounds) == [0, 1, 2]  # all of it can be replayed
 
 
 SCENARIO = f"""
