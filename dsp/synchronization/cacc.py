@@ -20,8 +20,8 @@ __all__ = ["CrossAntennaCorrelation", "CrossAntennaSensing", "RelativePath", "cr
 NO_OFFSET = "cross-antenna correlation cancels the clock offsets and so gives none"
 _LARGEST_ORDER = 6
 _FALSE_ALARM = 1e-3
-_LARGEST_ECHO = 0.16
-"""Ripple p/(1 + p)² that other static paths of relative power p in total, -6 dB, make; two alike make a quarter."""
+_LARGEST_ECHO = 0.12
+"""Ripple p/(1 + p)² that other static paths of relative power p in total, -8 dB, make; two alike make a quarter."""
 _LARGEST_MOTION = 0.18
 """The same for movers, -5 dB."""
 _ANTENNA_SIGMAS = 6.0
@@ -109,7 +109,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     Returns
     -------
     CrossAntennaSensing
-        Invalid, with the reason and without paths, where no line of sight stands 6 dB above the other static paths
+        Invalid, with the reason and without paths, where no line of sight stands 8 dB above the other static paths
         together or movers are not well below it: products among the weak paths then pose as targets.
 
     Raises
@@ -124,7 +124,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     known: NDArray[np.bool_] = np.all(csi.weights > 0.0, axis=0)
     f, t = csi.subcarrier_hz[known], csi.symbol_s - csi.symbol_s.mean()
     values = csi.values[:, :, known].astype(np.complex128)
-    reason = _deaf(values, csi, known) or _unfit(values[0], csi, known)
+    reason = _deaf(values, csi, known) or _unfit(values, csi, known)
     if reason:  # what would be fitted there are products among the weak paths, at great length
         return CrossAntennaSensing(paths=(), valid=False, reason=reason)
     products = values[1:] * np.conj(values[0])
@@ -166,26 +166,31 @@ def _deaf(values: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> 
     return f"antenna {int(deaf[0])} hears nothing: no product" if deaf.size else ""
 
 
-def _unfit(first: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
+def _unfit(values: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
     """Why the products cannot be read as movers against a line of sight; empty if they can.
 
-    One path alone is flat over frequency; others of p times its power in total ripple the power by a variance of
-    2p/(1 + p)² of the squared mean, which includes them.
+    One path alone makes every product of antennas flat over frequency; others of p times its power in total ripple all
+    of them, power and phase, by a variance of 2p/(1 + p)² of the squared mean power, which includes them. A band of few
+    resolution cells sees few fringes, and one antenna's power may miss them: every antenna meets the paths otherwise.
     """
-    power = np.abs(first) ** 2
-    noise = csi.noise[0] * np.mean(1.0 / csi.weights[:, known], axis=0)
-    per_subcarrier = power.mean(axis=0) - noise
-    level = float(per_subcarrier.mean())
-    if level <= 0.0:
+    antennas, symbols, subcarriers = values.shape
+    noise = csi.noise * float(np.mean(1.0 / csi.weights[:, known]))
+    products = np.einsum("alk,blk->abk", values, values.conj()) / symbols - np.diag(noise)[:, :, None]
+    levels = products[range(antennas), range(antennas)].real.mean(axis=1)
+    if levels.min() <= 0.0:
         return "no signal above the noise"
-    noise_power = float(np.mean(2.0 * noise * level + noise**2))
-    echoes = 0.5 * max(float(np.var(per_subcarrier)) - noise_power / len(power), 0.0) / level**2
-    # the deviation of that ripple by noise alone
-    if np.sqrt(2.0 / per_subcarrier.size) * noise_power / len(power) / level**2 > _LARGEST_ECHO:
+    scale = float(levels.sum()) ** 2
+    scatter = np.outer(noise, levels) + np.outer(levels, noise) + np.outer(noise, noise)  # of one symbol's products
+    ripple = float(np.sum(np.mean(np.abs(products - products.mean(axis=2, keepdims=True)) ** 2, axis=2)))
+    echoes = 0.5 * max(ripple - float(scatter.sum()) / symbols, 0.0) / scale
+    # the deviation of that ripple by noise alone; a product and its conjugate are one
+    unsure = float(np.sqrt(2.0 / subcarriers * np.sum(scatter**2))) / symbols / scale
+    if 0.5 * unsure > _LARGEST_ECHO:
         return "the line of sight is too weak to show that it dominates"
     if echoes > _LARGEST_ECHO:
         return "no line of sight that dominates: the channel is not flat over the band"
-    moving = float(np.mean((power - power.mean(axis=0)) ** 2)) - noise_power
+    power = np.abs(values[0]) ** 2
+    moving = float(np.mean((power - power.mean(axis=0)) ** 2)) - float(scatter[0, 0])
     if 0.5 * max(moving, 0.0) / float(np.mean(power.mean(axis=0) ** 2)) > _LARGEST_MOTION:
         return "no line of sight that dominates: moving paths are too strong"
     return ""
