@@ -27,10 +27,15 @@ _CANDIDATES = 3
 _FALSE_LINK = 1e-3  # chance that the one path of a direction is its greatest noise
 _FALSE_PATH = 0.01  # chance that a fit to noise takes one path more
 _SHARED = 8.0  # power over variance in either direction that makes a path shared: noise reaches it in 3 of 10,000
-_BEYOND_CHANCE = 3  # shared paths that no wrong alignment gives: other alignments are then not tried
+# No wrong alignment shares so many paths, and so much of all: others are then not tried. Evenly spaced paths that are
+# laid on one another shifted by one share all but one of each direction.
+_BEYOND_CHANCE, _NEARLY_ALL = 3, 0.8
 _SHARED_PART = 0.4  # of the paths: a wrong alignment fits each direction's paths on their own
 _DENSITY = 0.9  # paths for each resolution cell that they span: beyond, a path stands for several
-_LOST_INFORMATION = 20.0  # of the deviation that resolved paths of the same power would have
+_LOST_INFORMATION = 2.0  # of the deviation that resolved paths of the same power would have
+_NOT_RESOLVED = "paths are not resolved: {} over {:.1f} resolution cells"
+_NEIGHBOUR = 1.3  # resolution cells: two thirds of one from either of two such paths, a third hides
+_CROWDED = 0.75  # of the power in paths with such a neighbour
 _STRAIN = 0.05  # chance that resolved paths look strained, and deviations are widened
 _CONTRADICTION = 1e-4  # chance that a fit to shared paths is refused
 _AMBIGUOUS = 6.0  # log-likelihood by which the best alignment must surpass any other
@@ -158,20 +163,22 @@ def structure(observation: Observation, link: TwoWayLink) -> Structure:
         grown = _grown(model, to_s, cfo_hz, threshold, separate)
         if grown is not None:
             found.append(grown)
-            if _shared(grown) >= max(_BEYOND_CHANCE, _SHARED_PART * len(grown.paths)):
+            if _shared(grown) >= max(_BEYOND_CHANCE, _NEARLY_ALL * len(grown.paths)):
                 break
     if not found:
         raise ValueError("no path stands above the noise in the two directions together")
     scores = [fit.gain - threshold * len(fit.paths) for fit in found]
     best = int(np.argmax(scores))
     fit = found[best]
-    objection = _objection(model, link, fit, threshold, separate)
+    objection = ALIASED if _at_edge(model, fit) else _objection(model, fit, threshold)
     for rival, score in zip(found, scores, strict=True):
         apart = abs(rival.to_s[0] - fit.to_s[0]) > model.cell[0] or abs(rival.cfo_hz - fit.cfo_hz) > model.cell[1]
         if apart and scores[best] - score < _AMBIGUOUS:
             objection = objection or "two alignments of the directions explain them alike"
     if not objection and _aliased(model, fit):
         objection = ALIASED
+    if not objection and not separate and _crowded(model, link, fit):
+        objection = _NOT_RESOLVED.format(len(fit.paths), _spanned(model, fit))
     return Structure(fit=fit, noise_ratio=model.noise_ratio(fit), objection=objection)
 
 
@@ -197,19 +204,22 @@ def _grown(model: SharedPaths, to_s: float, cfo_hz: float, threshold: float, sep
 _ROUGH, _FINE = 3, 15
 
 
-def _aliased(model: SharedPaths, fit: SharedFit) -> bool:
-    """Whether the same paths explain more at an alias of the CFO, by the sampling offset that goes with it.
+def _at_edge(model: SharedPaths, fit: SharedFit) -> bool:
+    """Whether most of the power has the Doppler of what stands still where the CFO is off by an odd alias.
 
-    The directions' frequencies are known modulo 1/T each: their half difference and half sum modulo 1/(2T) together. So
-    what stands still has a Doppler at the edge, 1/(2T), where the CFO is off by as much.
+    The directions' frequencies are known modulo 1/T each: their half difference and half sum modulo 1/(2T) together.
     """
+    half_hz = 0.5 / model.symbol_step_s
+    at_edge = half_hz - np.abs(fit.paths[:, 1]) < 2.0 * model.cell[1]
+    power = np.sum(np.abs(fit.amplitudes) ** 2, axis=0)
+    return bool(model.cell[1] < half_hz and power[at_edge].sum() > 0.5 * power.sum())
+
+
+def _aliased(model: SharedPaths, fit: SharedFit) -> bool:
+    """Whether the same paths explain more at an alias of the CFO, by the sampling offset that goes with it."""
     half_hz = 0.5 / model.symbol_step_s
     if model.cell[1] > half_hz:
         return False
-    at_edge = half_hz - np.abs(fit.paths[:, 1]) < 2.0 * model.cell[1]
-    power = np.sum(np.abs(fit.amplitudes) ** 2, axis=0)
-    if power[at_edge].sum() > 0.5 * power.sum():
-        return True
     for number, doppler in ((1, 1), (1, -1), (-1, 1), (-1, -1), (2, 0), (-2, 0)):
         paths = fit.paths + np.array([0.0, doppler * half_hz])
         other = model.fit(paths, fit.to_s, fit.cfo_hz + number * half_hz, iterations=1)
@@ -224,15 +234,13 @@ def _threshold(cells: int) -> float:
     return level + log(1.0 + level)
 
 
-def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: float, separate: bool) -> str:
+def _objection(model: SharedPaths, fit: SharedFit, threshold: float) -> str:
     """What speaks against the fit, the first that applies."""
     if len(fit.paths) == _MOST_PATHS and model.next_path(fit.paths, fit.to_s, fit.cfo_hz)[2] > threshold:
         return f"more than {_MOST_PATHS} paths: their order is not resolved"
-    spanned = float(np.prod(np.ptp(fit.paths, axis=0) / model.cell + 1.0))
-    resolved = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr).to_std_s
-    lost = not separate and np.sqrt(max(float(fit.covariance[0, 0]), 0.0)) > _LOST_INFORMATION * resolved
-    if len(fit.paths) > _DENSITY * spanned + 1.0 or lost:
-        return f"paths are not resolved: {len(fit.paths)} over {spanned:.1f} resolution cells"
+    spanned = _spanned(model, fit)
+    if len(fit.paths) > _DENSITY * spanned + 1.0:
+        return _NOT_RESOLVED.format(len(fit.paths), spanned)
     shared = _shared(fit)
     if shared < min(2, len(fit.paths)) or shared < _SHARED_PART * len(fit.paths):
         return f"too few paths shared by the two directions: {shared} of {len(fit.paths)}"
@@ -241,6 +249,27 @@ def _objection(model: SharedPaths, link: TwoWayLink, fit: SharedFit, threshold: 
     if fit.freed > 0 and 2.0 * fit.unexplained > float(chdtri(fit.freed, _CONTRADICTION)):
         return "the directions' paths differ in delay or Doppler"
     return ""
+
+
+def _spanned(model: SharedPaths, fit: SharedFit) -> float:
+    """Resolution cells of the rectangle that holds the paths."""
+    return float(np.prod(np.ptp(fit.paths, axis=0) / model.cell + 1.0))
+
+
+def _crowded(model: SharedPaths, link: TwoWayLink, fit: SharedFit) -> bool:
+    """Whether most of the power stands in paths so close to one another that others must be expected between them.
+
+    Unseen ones move the centroids that their neighbours pose as, each direction's otherwise where phases are its own.
+    So they do where the paths seen already cost each other most of what they tell of the offset.
+    """
+    resolved = two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr).to_std_s
+    if np.sqrt(max(float(fit.covariance[0, 0]), 0.0)) > _LOST_INFORMATION * resolved:
+        return True
+    places = fit.paths / model.cell
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    power = np.sum(np.abs(fit.amplitudes) ** 2, axis=0)
+    return bool(power[apart.min(axis=0) < _NEIGHBOUR].sum() > _CROWDED * power.sum())
 
 
 def _shared(fit: SharedFit) -> int:
