@@ -20,7 +20,7 @@ from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_
 from dsp.synchronization.path_resolved_angle import static_directions
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
 from dsp.synchronization.path_resolved_dictionary import dictionary_paths
-from dsp.synchronization.slow_mover import slow_mover_doubt_hz
+from dsp.synchronization.slow_mover import delay_doubt_s, slow_mover_doubt_hz
 from dsp.synchronization.symbol_grid import phase_frequency
 
 __all__ = ["STATIC_PATH_DELAY", "MovingPath", "PathResolved", "PathResolvedAngle", "PathResolvedDictionary"]
@@ -317,6 +317,8 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
         "static_delays_s": paths.delays_s - delay_s,
     }
     notes = [f"{open_signs} moving paths left out: their Doppler's sign is open"] if open_signs else []
+    still = state.csi.values - moving(state.csi, found) if len(found.parameters) else state.csi.values
+    slow_hz = slow_mover_doubt_hz(still, csi.weights, csi.noise, csi.symbol_s, csi.subcarrier_hz)
     to_s = to_std_s = None
     if observation.departure is None:
         notes.append("departure unknown: delays against the static path only")
@@ -324,7 +326,8 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
         middle_s = float(csi.symbol_s.mean())
         apparent_s = csi.reference.seconds_since(observation.departure) + delay_s
         apparent_s -= csi.cfo_reference_hz / float(csi.carrier_hz) * middle_s
-        apparent_std_s = hypot(deviation_s, observation.departure_std_s)
+        slow_s = delay_doubt_s(slow_hz, csi.subcarrier_hz, csi.symbol_s)
+        apparent_std_s = hypot(deviation_s, slow_s, observation.departure_std_s)
         details |= {"apparent_delay_s": apparent_s, "apparent_delay_std_s": apparent_std_s}
         if true_s is None:
             notes.append("time offset relative to the static path, whose length is not known")
@@ -335,8 +338,6 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
     if slope is None:
         notes.append("no CFO: the packets share no phase that tells one")
     else:
-        still = state.csi.values - moving(state.csi, found) if len(found.parameters) else state.csi.values
-        slow_hz = slow_mover_doubt_hz(still, csi.weights, csi.noise, csi.symbol_s, csi.subcarrier_hz)
         cfo_hz, cfo_std_hz = csi.cfo_reference_hz + slope[0], hypot(slope[1], slow_hz, observation.clock_std_hz)
     reason = _moving_reference(paths, tuple(movers), float(np.ptp(csi.symbol_s)))
     if slope is not None and drifting_alias(

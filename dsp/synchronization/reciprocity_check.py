@@ -19,6 +19,7 @@ from dsp.oscillator import phase_power
 from dsp.synchronization.base import Observation, Offset
 from dsp.synchronization.carrier_alias import ALIASED, two_way_alias
 from dsp.synchronization.matched_product import NO_COMMON_CHANNEL, Residual, TwoWayLink, rises
+from dsp.synchronization.slow_mover import turning_doubt_hz
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
 __all__ = ["NOT_RECIPROCAL", "NonReciprocal", "frequency_doubt_hz", "judged", "non_reciprocal_paths"]
@@ -118,8 +119,8 @@ def judged(
 
 
 def frequency_doubt_hz(link: TwoWayLink, residual: Residual, seen: NonReciprocal, observation: Observation) -> float:
-    """What slow undulations of the common phase, and paths that changed, add to the frequency offset's deviation."""
-    doubt_hz = _slow_phase_deviation(link, residual, observation)
+    """What slow undulations of the common phase, and paths that turned or changed, add to the frequency's deviation."""
+    doubt_hz = float(np.hypot(_slow_phase_deviation(link, residual, observation), _turning_deviation(link, residual)))
     if not len(seen.delays_s):
         return doubt_hz
     span_s = float(np.ptp(link.symbol_s)) * len(link.symbol_s) / max(len(link.symbol_s) - 1, 1)
@@ -242,6 +243,29 @@ def _slow_phase_deviation(link: TwoWayLink, residual: Residual, observation: Obs
     limit = _SLOW_SIGNIFICANCE * noise + _WANDER_SIGNIFICANCE * clocks
     excess = max(float(np.sum(slow**2)) - limit, 0.0)
     return _SLOPE_OF_PATH * float(np.sqrt(2.0 * excess / len(t))) / span_s
+
+
+def _turning_deviation(link: TwoWayLink, residual: Residual) -> float:
+    """Deviation of the frequency offset by paths that turn within the slot otherwise in one direction than the other.
+
+    What a slow mover adds to the path whose cell it is in turns that path in each direction by another amount; the
+    offset takes half the difference, by the path's share of the power.
+    """
+    weights, f, t = link.weights, link.subcarrier_hz, link.symbol_s
+    if len(frame_blocks(link.frame_of_symbol)) > 1 or len(t) < _FEWEST_SYMBOLS:
+        return 0.0  # over many frames the clocks' own wander turns more
+    turn = 4.0 * pi * residual.to_s * f - 4.0 * pi * residual.cfo_hz * np.outer(t, 1.0 + f / link.carrier_hz)
+    aligned = link.forward * np.exp(1j * turn)
+    aligned *= np.exp(-1j * np.angle(np.sum(weights * aligned * np.conj(link.reverse))))
+    sums = weights.sum(axis=0)
+    known = sums > 0.0
+    weights, time = weights[:, known], t - t.mean()
+    apart, channel = (aligned - link.reverse)[:, known], 0.5 * (aligned + link.reverse)[:, known]
+    scene = np.sum(weights * channel, axis=0) / sums[known]
+    moment = np.sum(weights * time[:, None] * (apart - np.sum(weights * apart, axis=0) / sums[known]), axis=0)
+    spread = np.sum(weights * time[:, None] ** 2, axis=0)
+    power = float(np.count_nonzero(known))  # the directions are scaled to unit power
+    return 0.5 * turning_doubt_hz(scene[None], moment[None], spread, f[known], power=power, longest_s=float(np.ptp(t)))
 
 
 class _Fit:
