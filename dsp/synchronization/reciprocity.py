@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi
 from typing import Any
 
@@ -29,7 +29,7 @@ _NEWTON_STEPS = 30
 _LONG_RUN = 256  # samples from which on the Hankel matrix is not formed
 _POLE_SETTLED = 1e-16  # of the vector's square that a round of iteration may still move
 _PENCIL_ROUNDS = 3
-_PENCIL_INFLATION = 1.06  # of one pole and a pencil of a third on an even envelope, as that of the symbols is
+_FINISHING_ROUNDS = 2  # what moves couples the two offsets a little
 
 _NEEDS = frozenset({Need.REVERSE_LINK, Need.RECIPROCAL_PORTS})
 
@@ -75,9 +75,14 @@ class ReciprocityPencil:
     The product is summed over symbols after removal of the frequency offset found so far; its Hankel matrix has a
     real envelope times one exponential, whose pole is the dominant singular vector's shift. Then the same
     over symbols, and so on for three rounds. The pencil is a third of the samples, where one pole has the
-    least variance: 1.06 times the bound in deviation, against 1.15 at a half.
+    least variance.
 
-    Source: methods section 3.6 (SOE-MP, derotated); Hua and Sarkar 1990 for the pencil's variance.
+    A pole counts every sample of the singular vector alike, whatever its power: on the fringes of few strong paths it
+    has 1.3 to 1.5 times the bound. Each decoupled series is therefore finished by one weighted least-squares step of
+    its phase about the pole found, by which any estimate that is near enough becomes one of the bound's variance.
+
+    Source: methods section 3.6 (SOE-MP, derotated); Hua and Sarkar 1990 for the pencil, Le Cam 1956 for the step;
+    docs/methods/reciprocity.md eq. 11.
     """
 
     name: str = "reciprocity-mp"
@@ -95,7 +100,7 @@ def likelihood_residual(link: TwoWayLink) -> Residual:
     """Residual offsets of greatest likelihood, with the deviation the bound gives for the channel seen."""
     product = link.product
     to_s, cfo_hz = greatest_likelihood(product, link)
-    return _with_deviation(product, link, to_s, cfo_hz, inflation=1.0)
+    return _with_deviation(product, link, to_s, cfo_hz)
 
 
 def greatest_likelihood(product: ComplexArray, link: TwoWayLink) -> tuple[float, float]:
@@ -115,11 +120,27 @@ def pencil_residual(link: TwoWayLink) -> Residual:
         to_s -= _pole_angle([_filled(over_symbols, steps)]) / (4.0 * pi * spacing_hz)
         over_subcarriers = _symbol_sums(product, link, to_s, cfo_hz)
         cfo_hz += _symbol_pole(over_subcarriers, link.symbol_s, blocks)
-    residual = _with_deviation(product, link, to_s, cfo_hz, inflation=_PENCIL_INFLATION)
-    envelope = np.abs(_rotated(product, link, to_s, cfo_hz).sum(axis=0))
-    variance = envelope + _noise_power(link).sum(axis=0)
-    angle_std = _pole_angle_std(envelope, variance, steps)
-    return replace(residual, to_std_s=max(residual.to_std_s, angle_std / (4.0 * pi * spacing_hz)))
+    for _ in range(_FINISHING_ROUNDS):
+        to_s += _slope_left(_rotated(product, link, to_s, cfo_hz).sum(axis=0), link.subcarrier_hz)
+        cfo_hz -= _slope_left(_symbol_sums(product, link, to_s, cfo_hz), link.symbol_s)
+    return _with_deviation(product, link, to_s, cfo_hz)
+
+
+def _slope_left(samples: ComplexArray, axis: FloatArray) -> float:
+    """Time or frequency offset left in a decoupled series: its phase's slope over ``axis``, weighted by its samples.
+
+    Near the maximum, Newton's step of |Σ g·exp(+j4π·axis·u)|; none where its phase is not slow, nor further
+    than a quarter of a cell.
+    """
+    total = complex(samples.sum())
+    span = float(np.ptp(axis))
+    if total == 0.0 or span == 0.0:
+        return 0.0
+    in_phase = samples * (np.conj(total) / abs(total))
+    centred = axis - float(np.sum(in_phase.real * axis)) / abs(total)
+    bend = 4.0 * pi * float(np.sum(in_phase.real * centred**2))
+    slope = -float(np.sum(in_phase.imag * centred)) / bend if bend > 0.0 else 0.0
+    return float(np.clip(slope, -0.125 / span, 0.125 / span))
 
 
 def _rotated(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> ComplexArray:
@@ -271,9 +292,7 @@ def _curvature(total: complex, first: ComplexArray, second: ComplexArray) -> tup
     return information, -(first * turn).imag
 
 
-def _with_deviation(
-    product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float, *, inflation: float
-) -> Residual:
+def _with_deviation(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> Residual:
     """Residual with the deviation that noise gives it: J⁻¹VJ⁻¹, V the score's variance with noise times noise."""
     total, first, second = _moments(_Expansion(product, link, to_s, cfo_hz, orders=3).at(to_s, cfo_hz), link)
     information, _ = _curvature(total, first, second)
@@ -295,8 +314,8 @@ def _with_deviation(
         to_s=to_s,
         cfo_hz=cfo_hz,
         phase_rad=0.5 * float(np.angle(total)),
-        to_std_s=inflation * float(deviation[0]),
-        cfo_std_hz=inflation * float(deviation[1]),
+        to_std_s=float(deviation[0]),
+        cfo_std_hz=float(deviation[1]),
         phase_std_rad=0.5 * float(np.sqrt(phase_variance)),
     )
 
@@ -324,45 +343,16 @@ def _pole_angle(runs: list[ComplexArray]) -> float:
         vector = np.conj(dominant_vectors(runs[0].astype(np.complex128), columns, count=1, settled=_POLE_SETTLED)[:, 0])
         return float(np.angle(np.vdot(vector[:-1], vector[1:])))
     hankel = np.concatenate([np.lib.stride_tricks.sliding_window_view(run, columns) for run in runs])
-    vector = np.conj(_dominant(hankel.conj().T @ hankel)[1])
+    vector = np.conj(_dominant(hankel.conj().T @ hankel))
     return float(np.angle(np.vdot(vector[:-1], vector[1:])))
 
 
-def _dominant(gram: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-    """Greatest eigenvalue of a Hermitian matrix, and its eigenvector."""
+def _dominant(gram: NDArray[Any]) -> NDArray[Any]:
+    """Eigenvector of the greatest eigenvalue of a Hermitian matrix."""
     scale = max(float(np.trace(gram).real), 1e-300)
     if len(gram) < 12:
-        levels, vectors = np.linalg.eigh(gram / scale)
-    else:
-        levels, vectors = eigsh(gram / scale, k=1, v0=np.ones(len(gram), dtype=gram.dtype), tol=1e-10)
-    return scale * float(levels[-1]), vectors[:, -1]
-
-
-def _pole_angle_std(envelope: FloatArray, variance: FloatArray, steps: NDArray[np.intp]) -> float:
-    """Deviation of `_pole_angle` for a real envelope in noise of that variance, to first order.
-
-    A disturbance n turns the dominant singular vector u of the Hankel matrix X by (λ₁ - XᵀX)⁺(nᵀX + Xᵀn)u, and the
-    pole by its part along u's difference between neighbours: a linear form of n's imaginary part. Where fringes of
-    multipath hollow the envelope this exceeds the bound by far more than on an even one.
-    """
-    filled = _filled(envelope.astype(np.complex128), steps).real
-    columns = max(2, len(filled) // 3 + 1)
-    hankel = np.lib.stride_tricks.sliding_window_view(filled, columns)
-    gram = hankel.T @ hankel
-    level, dominant = _dominant(gram)
-    beside = np.concatenate([[0.0], dominant[:-1]]) - np.concatenate([dominant[1:], [0.0]])
-    # what is added along u makes the difference regular, and takes no part: beside is across u
-    regular = level * (np.eye(columns) + np.outer(dominant, dominant)) - gram
-    turn = np.linalg.solve(regular, beside - dominant * float(dominant @ beside))
-    form = np.convolve(hankel @ turn, dominant) - np.convolve(hankel @ dominant, turn)
-    form /= float(dominant[:-1] @ dominant[1:])
-    kept = form[steps]
-    holes = np.setdiff1d(np.arange(len(filled)), steps)
-    after = np.searchsorted(steps, holes)
-    share = (holes - steps[after - 1]) / (steps[after] - steps[after - 1])
-    np.add.at(kept, after - 1, (1.0 - share) * form[holes])
-    np.add.at(kept, after, share * form[holes])
-    return float(np.sqrt(0.5 * np.sum(kept**2 * variance)))
+        return np.asarray(np.linalg.eigh(gram / scale)[1][:, -1])
+    return np.asarray(eigsh(gram / scale, k=1, v0=np.ones(len(gram), dtype=gram.dtype), tol=1e-10)[1][:, 0])
 
 
 def _symbol_pole(samples: ComplexArray, symbol_s: FloatArray, blocks: list[NDArray[np.intp]]) -> float:

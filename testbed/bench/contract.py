@@ -84,8 +84,7 @@ MEMBERS: dict[str, Member] = {
     member.name: member
     for member in (
         _two_way("reciprocity-mle", 1.1),
-        # one pole does not weigh the envelope: the fringes of few strong paths cost it more than those of reference R-A
-        _two_way("reciprocity-mp", 1.5),
+        _two_way("reciprocity-mp", 1.25),
         _two_way("reciprocity-structured", 1.2),
         _two_way("spectral-cc", 1.2),
         _two_way("spectral-cc-interpolated", 1.3, floor_bands=0.0028),
