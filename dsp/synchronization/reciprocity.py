@@ -82,7 +82,7 @@ class ReciprocityPencil:
     its phase about the pole found, by which any estimate that is near enough becomes one of the bound's variance.
 
     Source: methods section 3.6 (SOE-MP, derotated); Hua and Sarkar 1990 for the pencil, Le Cam 1956 for the step;
-    docs/methods/reciprocity.md eq. 11.
+    docs/methods/reciprocity.md eq. 6.
     """
 
     name: str = "reciprocity-mp"
