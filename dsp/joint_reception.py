@@ -96,7 +96,7 @@ def known_symbols_sinr(received: ComplexArray, wanted: ComplexArray) -> Measured
     ValueError
         If there are not more symbols than streams.
 
-    Source: docs/methods/signalling.md eq. 8.
+    Source: docs/methods/signalling.md eq. 10.
     """
     streams, symbols, subcarriers = wanted.shape
     if symbols <= streams:

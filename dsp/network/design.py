@@ -22,7 +22,17 @@ from dsp.network.sensing_information import Geometry, InformationTerms, position
 
 IntArray = NDArray[np.integer]
 
-__all__ = ["Demand", "Design", "InfeasibleError", "design_precoders"]
+__all__ = [
+    "Demand",
+    "Design",
+    "InfeasibleError",
+    "design_precoders",
+    "infeasible",
+    "least_power",
+    "recovered",
+    "service",
+    "target_vectors",
+]
 
 _NOTHING = 1e-9
 """Share of an antenna's power below which a stream is the solver's remainder, and left out."""
@@ -101,11 +111,11 @@ def design_precoders(geometry: Geometry, terms: InformationTerms, demand: Demand
     size = len(blocks[0])
     streams = [[cp.Variable((size, size), hermitian=True) for _ in blocks] for _ in range(users + 1)]
     constraints: list[Any] = [one >> 0 for stream in streams for one in stream]
-    constraints += _service(cp, demand, streams, blocks)
+    constraints += service(cp, demand, streams, blocks)
     totals = [sum(stream[index] for stream in streams) for index in range(len(blocks))]
     constraints += [cp.real(cp.diag(total)) <= 1.0 for total in totals]
     lit = []
-    for station, vector in enumerate(_vectors(geometry)):
+    for station, vector in enumerate(target_vectors(geometry)):
         own = slice(station * antennas, (station + 1) * antennas)
         total = totals[0][own, own] if len(blocks) == 1 else totals[station]
         lit.append(cp.real(cp.trace(np.outer(vector, vector.conj()) @ total)))
@@ -117,13 +127,13 @@ def design_precoders(geometry: Geometry, terms: InformationTerms, demand: Demand
             problem.solve(solver=cp.CLARABEL)
         except cp.error.SolverError:
             # Demands that no power meets end there too, now and then: the service alone says which it was.
-            if _least_power(cp, demand, blocks) <= 1.0:
+            if least_power(cp, demand, blocks) <= 1.0:
                 raise
     if problem.status not in ("optimal", "optimal_inaccurate"):
-        raise InfeasibleError(_infeasible(demand))
+        raise InfeasibleError(infeasible(demand))
     matrices = [[np.array(one.value, dtype=complex) for one in stream] for stream in streams]
-    precoders = _recovered(demand, matrices, blocks) * np.sqrt(demand.antenna_power)
-    lit_power = (np.abs(np.einsum("na,sna->sn", np.stack(_vectors(geometry)).conj(), precoders)) ** 2).sum(axis=0)
+    precoders = recovered(demand, matrices, blocks) * np.sqrt(demand.antenna_power)
+    lit_power = (np.abs(np.einsum("na,sna->sn", np.stack(target_vectors(geometry)).conj(), precoders)) ** 2).sum(axis=0)
     return Design(
         precoders=precoders,
         crlb_m2=position_crlb(terms.at(lit_power)),
@@ -134,7 +144,7 @@ def design_precoders(geometry: Geometry, terms: InformationTerms, demand: Demand
     )
 
 
-def _service(cp: Any, demand: Demand, streams: list[list[Any]], blocks: list[IntArray]) -> list[Any]:
+def service(cp: Any, demand: Demand, streams: list[list[Any]], blocks: list[IntArray]) -> list[Any]:
     """Constraints that give every user its SINR, by the stations that may send to it."""
     users = len(demand.channels)
     flat = demand.channels.reshape(users, int(np.prod(demand.channels.shape[1:])))
@@ -153,14 +163,14 @@ def _service(cp: Any, demand: Demand, streams: list[list[Any]], blocks: list[Int
     return constraints
 
 
-def _least_power(cp: Any, demand: Demand, blocks: list[IntArray]) -> float:
+def least_power(cp: Any, demand: Demand, blocks: list[IntArray]) -> float:
     """Least power of the strongest antenna, as a share of what it may send, that gives every user its SINR; inf where
     none does."""
     size, users = len(blocks[0]), len(demand.channels)
     streams = [[cp.Variable((size, size), hermitian=True) for _ in blocks] for _ in range(users)]
     share = cp.Variable()
     constraints: list[Any] = [one >> 0 for stream in streams for one in stream]
-    constraints += _service(cp, demand, streams, blocks)
+    constraints += service(cp, demand, streams, blocks)
     constraints += [cp.real(cp.diag(sum(stream[index] for stream in streams))) <= share for index in range(len(blocks))]
     problem = cp.Problem(cp.Minimize(share), constraints)
     try:
@@ -192,13 +202,14 @@ def _scale(geometry: Geometry, terms: InformationTerms, demand: Demand) -> Float
     return scale
 
 
-def _vectors(geometry: Geometry) -> list[ComplexArray]:
+def target_vectors(geometry: Geometry) -> list[ComplexArray]:
+    """Steering vector of each station towards the target."""
     away = geometry.target_m - geometry.stations_m
     bearings = np.arctan2(away[:, 1], away[:, 0]) - geometry.headings_rad
     return [steering(float(bearing), geometry.antennas) for bearing in bearings]
 
 
-def _recovered(demand: Demand, matrices: list[list[ComplexArray]], blocks: list[IntArray]) -> ComplexArray:
+def recovered(demand: Demand, matrices: list[list[ComplexArray]], blocks: list[IntArray]) -> ComplexArray:
     """Users' streams of rank one that keep h·W·h, and sensing streams that make up the total."""
     users, stations, antennas = demand.channels.shape
     flat = demand.channels.reshape(users, stations * antennas)
@@ -225,7 +236,8 @@ def _recovered(demand: Demand, matrices: list[list[ComplexArray]], blocks: list[
     return np.array([*made, *sensing]).reshape(-1, stations, antennas)
 
 
-def _infeasible(demand: Demand) -> str:
+def infeasible(demand: Demand) -> str:
+    """Sentence on demands that no precoders meet."""
     wanted = ", ".join(f"{10 * np.log10(one):.1f} dB" for one in demand.sinr)
     return (
         f"no precoders give the users {wanted} with {demand.antenna_power:g} W an antenna: ask for less, or more power"

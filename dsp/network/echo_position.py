@@ -194,7 +194,7 @@ def locate_by_echoes(
     ValueError
         If the box is empty.
 
-    Source: docs/methods/signalling.md eq. 9.
+    Source: docs/methods/signalling.md eq. 11.
     """
     low, high = area_m
     if not np.all(high > low):

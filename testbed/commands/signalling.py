@@ -53,6 +53,12 @@ def command(file: Path, out: Path | None, picture: Path | None, json_file: Path 
         ),
         BenchRow(scenario=said.design.name, metric="antenna_power", unit="W", value=float(design.antenna_power.max()),
                  bound=done.demand.antenna_power),
+        *(
+            [] if done.symbols is None else
+            [BenchRow(scenario=said.design.name, metric="position_rmse_bound_symbol_level", unit="m",
+                      value=done.symbols.crlb_m2**0.5, bound=design.crlb_m2**0.5,
+                      ratio=(done.symbols.crlb_m2 / design.crlb_m2) ** 0.5)]
+        ),
         BenchRow(scenario=said.design.name, metric="processor_time", unit="s", value=design.seconds),
     ]  # fmt: skip
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
@@ -65,7 +71,11 @@ def command(file: Path, out: Path | None, picture: Path | None, json_file: Path 
         table.add_row(f"SINR of user {number}", f"{10 * log10(value):.2f} dB", f"{10 * log10(wanted):.2f} dB")
     table.add_row("strongest antenna", quantity(float(design.antenna_power.max()), "W"),
                   quantity(done.demand.antenna_power, "W"))  # fmt: skip
-    table.add_row("streams: users, sensing", f"{len(design.sinr)}, {len(design.precoders) - len(design.sinr)}", "")
+    streams = len(design.precoders) if done.spectral is None else done.spectral.precoders.shape[1]
+    table.add_row("streams: users, sensing", f"{len(design.sinr)}, {streams - len(design.sinr)}", "")
+    if said.design.symbol_level:
+        told = "users alone take more power" if done.symbols is None else quantity(done.symbols.crlb_m2**0.5, "m")
+        table.add_row("position error, symbol level", told, "")
     table.add_row("processor time", quantity(design.seconds, "s"), "")
     Console(highlight=False, markup=False).print(table)
     draw_signalling(done, path)

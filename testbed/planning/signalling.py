@@ -17,10 +17,12 @@ from dsp.channel import ComplexArray, FloatArray
 from dsp.network.cooperation import Cooperation
 from dsp.network.design import Demand, Design, InfeasibleError, design_precoders
 from dsp.network.sensing_information import Geometry, InformationTerms, information_terms, position_crlb
+from dsp.network.spectral_design import SpectralDesign, Spectrum, design_over_band, spectral_terms
 from testbed.errors import UserError
+from testbed.planning.symbol_level import SymbolLevel, symbol_level
 from testbed.precoders import PrecoderFile
 
-__all__ = ["Signalling", "SignallingFile", "load_signalling", "precoder_file", "solve"]
+__all__ = ["Signalling", "SignallingFile", "block_middles_hz", "load_signalling", "precoder_file", "solve"]
 
 _BOLTZMANN_290K = 1.380649e-23 * 290.0
 Place = Annotated[list[float], Meta(min_length=2, max_length=2)]
@@ -45,6 +47,13 @@ class _Design(_Table, frozen=True, kw_only=True):
     """Most that an antenna sends."""
     timing_std_s: Annotated[float, Meta(ge=0)] = 0.0
     """Deviation of each station's clock, which the design allows for; 0: synchronous."""
+    spectrum: Literal["flat", "optimal", "orthogonal", "beamforming"] = "flat"
+    """Whether precoders differ over the band: "flat": one for all of it; "optimal": directions and powers;
+    "orthogonal": likewise, with stations' sensing in turns; "beamforming": directions alone."""
+    blocks: Annotated[int, Meta(ge=2, le=64)] = 8
+    """Of subcarriers, each with precoders of its own, unless flat."""
+    symbol_level: bool = False
+    """Whether to say too what precoding of every symbol by itself would reach, where mode is "coherent"."""
 
 
 class _Radio(_Table, frozen=True, kw_only=True):
@@ -93,6 +102,9 @@ class Signalling:
     terms: InformationTerms
     demand: Demand
     design: Design
+    """Where precoders differ over the band, all of them, weighted to mean powers; SINR is the least of the blocks."""
+    spectral: SpectralDesign | None = None
+    symbols: SymbolLevel | None = None
 
     @property
     def unconstrained_m2(self) -> float:
@@ -124,6 +136,16 @@ def load_signalling(path: Path) -> SignallingFile:
     if isinstance(wanted, list) and len(wanted) != len(said.user):
         raise UserError(
             f"{path}: design.sinr_db has {len(wanted)} values for {len(said.user)} users: give one for each"
+        )
+    if said.design.spectrum != "flat" and (said.design.sensing == "coherent" or said.design.timing_std_s > 0):
+        raise UserError(
+            f'{path}: design.spectrum is "{said.design.spectrum}", which is for echoes by delay and angle of '
+            'synchronous stations: leave design.sensing and design.timing_std_s out, or use "flat"'
+        )
+    if said.design.symbol_level and said.design.mode != "coherent":
+        raise UserError(
+            f'{path}: design.symbol_level is true, but design.mode is "{said.design.mode}": use "coherent", for '
+            "symbols are made of the fields of all stations"
         )
     target = np.array(said.target.position_m)
     for number, station in enumerate(said.station, start=1):
@@ -168,19 +190,60 @@ def solve(said: SignallingFile, *, source: str) -> Signalling:
         antenna_power=said.design.antenna_power_w,
         mode=Cooperation(said.design.mode),
     )
+    spectral = None
     try:
-        design = design_precoders(geometry, terms, demand)
+        if said.design.spectrum == "flat":
+            design = design_precoders(geometry, terms, demand)
+        else:
+            spectral = _over_band(said, geometry, demand)
+            design = _as_one(spectral)
+        symbols = symbol_level(geometry, terms, demand) if said.design.symbol_level else None
     except InfeasibleError as error:
         raise UserError(f"{source}: design.sinr_db: {error}") from None
     except ModuleNotFoundError:
         raise UserError("isac signalling needs cvxpy: pip install 'isac-testbed[design]'") from None
-    return Signalling(said, geometry, terms, demand, design)
+    except ValueError as error:
+        raise UserError(f"{source}: design.symbol_level: {error}") from None
+    return Signalling(said, geometry, terms, demand, design, spectral, symbols)
+
+
+def block_middles_hz(bandwidth_hz: float, blocks: int) -> FloatArray:
+    """Middles of equal blocks of a band, from the carrier."""
+    return bandwidth_hz * ((np.arange(blocks) + 0.5) / blocks - 0.5)
+
+
+def _over_band(said: SignallingFile, geometry: Geometry, demand: Demand) -> SpectralDesign:
+    """Design with precoders for every block."""
+    middles = block_middles_hz(said.radio.bandwidth_hz, said.design.blocks)
+    return design_over_band(
+        geometry,
+        spectral_terms(geometry, _echo_snr(said, geometry), middles),
+        np.stack([_channels(said, geometry, offset) for offset in middles]),
+        demand,
+        Spectrum(said.design.spectrum),
+    )
+
+
+def _as_one(spectral: SpectralDesign) -> Design:
+    """The design over the band as if its blocks' streams were sent side by side, each for its share of the band."""
+    count, streams, stations, antennas = spectral.precoders.shape
+    return Design(
+        precoders=spectral.precoders.reshape(count * streams, stations, antennas) / np.sqrt(count),
+        crlb_m2=spectral.crlb_m2,
+        bound_m2=spectral.bound_m2,
+        sinr=spectral.sinr.min(axis=0),
+        antenna_power=spectral.antenna_power,
+        seconds=spectral.seconds,
+    )
 
 
 def precoder_file(done: Signalling) -> PrecoderFile:
     """Precoders as an experiment takes them, with what they promise."""
     said = done.said
-    parts = np.stack([done.design.precoders.real, done.design.precoders.imag], axis=-1)[None]
+    precoders = done.design.precoders[None] if done.spectral is None else done.spectral.precoders
+    middles = block_middles_hz(said.radio.bandwidth_hz, len(precoders))
+    channels = np.stack([_channels(said, done.geometry, offset) for offset in middles])
+    parts = np.stack([precoders.real, precoders.imag], axis=-1)
     return msgspec.convert(
         {
             "name": said.design.name,
@@ -190,21 +253,32 @@ def precoder_file(done: Signalling) -> PrecoderFile:
             "interval_s": said.radio.interval_s,
             "noise_figure_db": said.radio.noise_figure_db,
             "timing_std_s": said.design.timing_std_s,
-            "sinr": done.design.sinr.tolist(),
+            "sinr": _over_blocks(channels, precoders, done.demand).tolist(),
             "position_rmse_m": done.design.crlb_m2**0.5,
-            "block_hz": [0.0],
+            "block_hz": middles.tolist(),
             "precoders": parts.tolist(),
         },
         PrecoderFile,
     )
 
 
+def _over_blocks(channels: ComplexArray, precoders: ComplexArray, demand: Demand) -> FloatArray:
+    """SINR of each user as powers summed over the blocks have it, shape (user,)."""
+    users = np.arange(len(demand.sinr))
+    heard = np.einsum("kuna,ksna->kusn", channels.conj(), precoders)
+    together = demand.mode is Cooperation.COHERENT
+    power = np.abs(heard.sum(axis=3)) ** 2 if together else (np.abs(heard) ** 2).sum(axis=3)
+    wanted = power[:, users, users].sum(axis=0)
+    return np.asarray(wanted / (power.sum(axis=(0, 2)) - wanted + len(channels) * demand.noise))
+
+
 def _noise_w(said: SignallingFile) -> float:
     return float(_BOLTZMANN_290K * said.radio.bandwidth_hz * 10 ** (said.radio.noise_figure_db / 10))
 
 
-def _channels(said: SignallingFile, geometry: Geometry) -> ComplexArray:
-    """Free space from every antenna of every station to every user, conjugate: what precoders w bring is hᴴ·w.
+def _channels(said: SignallingFile, geometry: Geometry, offset_hz: float = 0.0) -> ComplexArray:
+    """Free space from every antenna of every station to every user so far from the carrier, conjugate: what precoders
+    w bring is hᴴ·w.
 
     Each antenna's own distance counts: nulls 20 dB deep are moved by what a plane wave leaves out.
     """
@@ -213,7 +287,8 @@ def _channels(said: SignallingFile, geometry: Geometry) -> ComplexArray:
     antennas = geometry.stations_m[:, None] + 0.5 * wavelength * np.arange(geometry.antennas)[:, None] * left[:, None]
     users = np.array([user.position_m for user in said.user], dtype=float).reshape(-1, 2)
     distance = np.linalg.norm(users[:, None, None] - antennas, axis=-1)
-    return np.asarray(wavelength / (4 * pi * distance) * np.exp(2j * pi * distance / wavelength))
+    turns = distance / wavelength * (1 + offset_hz / geometry.carrier_hz)
+    return np.asarray(wavelength / (4 * pi * distance) * np.exp(2j * pi * turns))
 
 
 def _echo_snr(said: SignallingFile, geometry: Geometry) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.bench.paper import clusters, communication, localization
+from testbed.bench.paper import clusters, communication, localization, signalling
 from testbed.bench.paper.figure import PaperFigure
 
 __all__ = ["FIGURES"]
@@ -18,5 +18,7 @@ FIGURES: dict[str, tuple[int, Callable[[int, int], PaperFigure]]] = {
     "b-6": (1, communication.best_share),
     "b-7": (1, communication.boundary),
     "scaling": (20_000, localization.scaling),
+    "spectrum": (6, signalling.over_band),
+    "symbol-level": (12, signalling.symbol_gain),
 }
 """Random networks by default, and what makes the figure of them and a seed."""
