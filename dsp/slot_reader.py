@@ -195,7 +195,7 @@ class SlotReader:
         mean = float(one.mean())
         csi = ChannelState(
             values=values,
-            weights=weights.astype(np.float64) / mean,
+            weights=weights / np.float32(mean),
             subcarrier_hz=waveform.subcarrier_hz,
             symbol_s=self._centres * step / float(self._tuning.rate_hz),
             reference=Moment.at(clock, start, self._tuning.rate_hz, tick=first_tick),

@@ -29,7 +29,7 @@ from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.leakage_check import leakage_lag
 from testbed.link_tracks import LinkTrack
-from testbed.pairs import Departed, Heard
+from testbed.pairs import Departed, Heard, averaged_symbols
 from testbed.pipeline import Hearing, Pipeline, RoundAtWork
 from testbed.results import PayloadRow
 from testbed.scenario import Node, Scenario
@@ -40,9 +40,11 @@ from testbed.targets import Echoes, max_doppler_hz
 __all__ = ["LiveChain", "LiveCounts", "block_symbols", "live_scenario"]
 
 _RECIPROCAL = ("reciprocity-mle", "reciprocity-mp", "reciprocity-structured", "auto")
-_COHERENT_S = 1.25e-3
-"""Symbols are averaged over at most this: a path keeps half of its power up to ±350 Hz, in both directions alike."""
+_COHERENT_S = 2.5e-3
+"""Symbols are averaged over at most this: a path keeps half of its power up to ±180 Hz, in both directions alike."""
 _LEAST_BLOCKS = 8
+_LEAST_OF_MANY = 4
+"""Blocks that a frame keeps: of several the distances tell frequencies apart."""
 _WORSE = 2.0
 """Growth of the unexplained part over the round before, as a power ratio, at which a frame is not believed."""
 _LEVEL = 4.0
@@ -91,7 +93,8 @@ def block_symbols(scenario: Scenario) -> int:
     waveform = scenario.waveform
     symbol_s = (waveform.fft_size + waveform.cp_samples) / waveform.sample_rate_hz
     longest_s = min(_COHERENT_S, 0.25 / max_doppler_hz(scenario))
-    limit = max(1, min(int(longest_s / symbol_s), waveform.symbols // _LEAST_BLOCKS))
+    least = _LEAST_BLOCKS if scenario.round.frames_per_slot == 1 else _LEAST_OF_MANY
+    limit = max(1, min(int(longest_s / symbol_s), waveform.symbols // least))
     return max(size for size in range(1, limit + 1) if waveform.symbols % size == 0)
 
 
@@ -334,6 +337,20 @@ class LiveChain(Pipeline):
         track = LinkTrack(seen.heard, strongest_delay_s(csi), cfo_hz)
         left = float(np.mean([10 ** (one.evm_db / 10) for one in hearing.payload]))
         self._links[way] = _Link(reader, track, left)
+
+    def _synchronize(self, index: int, found: Mapping[tuple[str, str], Echoes], current: RoundAtWork) -> rows.Offsets:
+        before = len(self._results.links)
+        offsets = super()._synchronize(index, found, current)
+        if self._read:
+            # Stated of the elements that the exact pipeline compares, which are averages over fewer symbols.
+            waveform = self._waveform
+            usual = averaged_symbols(waveform.symbols, waveform.symbol_s)
+            blocks = waveform.symbols // self._per_block
+            here = self._per_block * averaged_symbols(blocks, self._per_block * waveform.symbol_s)
+            for row in self._results.links[before:]:
+                if row.snr_db is not None:
+                    row.snr_db -= 10 * log10(here / usual)
+        return offsets
 
     def _baseline(
         self, forward: Heard, reverse: Heard | None, pair: tuple[Offset, Offset]

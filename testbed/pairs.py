@@ -27,7 +27,18 @@ from testbed.calibration import Calibration
 from testbed.methods import method
 from testbed.scenario import Node, Scenario
 
-__all__ = ["ClockNoise", "Departed", "Heard", "Inputs", "Observed", "averaged", "clock_noise", "estimates", "observed"]
+__all__ = [
+    "ClockNoise",
+    "Departed",
+    "Heard",
+    "Inputs",
+    "Observed",
+    "averaged",
+    "averaged_symbols",
+    "clock_noise",
+    "estimates",
+    "observed",
+]
 
 _COHERENT_S = 0.5e-3
 """Symbols are averaged over at most this before products are formed: a path keeps its power up to ±1 kHz."""
@@ -62,8 +73,12 @@ def averaged(heard: Heard, *, standing: bool) -> ChannelState:
     csi = heard.quiet if standing and heard.quiet is not None else heard.csi
     symbols = int((csi.frame_of_symbol == csi.frame_of_symbol[0]).sum())
     spacing_s = float(csi.symbol_s[1] - csi.symbol_s[0]) if symbols > 1 else _COHERENT_S
-    run = max(1, min(int(_COHERENT_S / spacing_s), symbols // _LEAST_BLOCKS))
-    return csi.averaged(run)
+    return csi.averaged(averaged_symbols(symbols, spacing_s))
+
+
+def averaged_symbols(symbols: int, spacing_s: float) -> int:
+    """Symbols that `averaged` takes together, of frames of ``symbols`` so far apart."""
+    return max(1, min(int(_COHERENT_S / spacing_s), symbols // _LEAST_BLOCKS))
 
 
 @dataclass(frozen=True)

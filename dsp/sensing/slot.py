@@ -82,7 +82,8 @@ def sense(
         if not use or not found.paths:
             break
         strong = _strong(found)
-        following = static_reference(csi, movers=_movers(csi, found, strong, symbols), coupled=coupled)
+        movers = _movers(csi, found, strong, symbols)
+        following = static_reference(csi, movers=movers, coupled=coupled, first=held.first_rad)
         if not following.valid:
             break
         change = float(np.sqrt(np.mean((following.phase_rad - held.phase_rad) ** 2)))

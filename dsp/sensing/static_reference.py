@@ -34,10 +34,17 @@ class StaticReference:
     valid: bool
     reason: str
     """Why invalid: no static channel that could carry a reference."""
+    first_rad: FloatArray | None = None
+    """Phase of the strongest path, with which the search began."""
 
 
 def static_reference(
-    csi: ChannelState, *, movers: ComplexArray | None = None, coupled: bool = True, passes: int = 3
+    csi: ChannelState,
+    *,
+    movers: ComplexArray | None = None,
+    coupled: bool = True,
+    passes: int = 3,
+    first: FloatArray | None = None,
 ) -> StaticReference:
     """Phase of each symbol against the static channel, by maximum likelihood over antennas and subcarriers.
 
@@ -60,6 +67,8 @@ def static_reference(
         False where the converters do not share the LO's oscillator: the phase is then common to all subcarriers.
     passes : int ≥ 1
         Alternations between static channel and phase.
+    first : float array, shape (symbol,), optional
+        What an earlier reference of the same CSI began with.
 
     Returns
     -------
@@ -75,8 +84,8 @@ def static_reference(
     """
     if csi.values.shape[1] < 2 or not np.any(csi.weights > 0):
         raise ValueError("a static reference needs two symbols and known elements")
-    phase = _first_phase(csi)
-    phase -= phase.mean()  # the frame that the movers were found in
+    phase = _first_phase(csi) if first is None else first
+    first, phase = phase, phase - phase.mean()  # the frame that the movers were found in
     aligned = rotated(csi.values, csi, phase, coupled=coupled)
     inverse_noise = 1.0 / np.maximum(csi.noise, np.finfo(float).tiny)
     known = csi.weights.sum(axis=0)
@@ -112,7 +121,7 @@ def static_reference(
         reason = f"the static paths are too weak to carry a phase (deviation {deviation:.2g} rad a symbol)"
     elif coherence < _COHERENT_FLOOR:
         reason = f"only {coherence:.0%} of the received power keeps one phase over the slot: no static reference"
-    return StaticReference(phase - phase.mean(), deviation, slope, coherence, not reason, reason)
+    return StaticReference(phase - phase.mean(), deviation, slope, coherence, not reason, reason, first)
 
 
 def apply_reference(csi: ChannelState, reference: StaticReference, *, coupled: bool = True) -> ChannelState:

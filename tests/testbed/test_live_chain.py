@@ -168,7 +168,7 @@ def test_floats_of_others_recordings_are_not_followed(begun, rounds, monkeypatch
 
 
 def test_blocks_are_short_against_the_dopplers_searched(scenario):
-    assert block_symbols(scenario) == 4  # 8 blocks a frame
+    assert block_symbols(scenario) == 8  # 4 blocks a frame
     lone = loads(SCENARIO.replace("frames_per_slot = 4", "frames_per_slot = 1"), source="test")
     assert block_symbols(lone) == 2  # an eighth of the symbols' rate is searched
 
