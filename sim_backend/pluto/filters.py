@@ -112,7 +112,7 @@ def impulse(path: PathFilter, rate_hz: float) -> ComplexArray:
     """
     half = reach(path, rate_hz)
     size = 8 * half
-    response = path.response(np.fft.fftfreq(size, 1 / rate_hz), rate_hz)
+    response = path.response(np.asarray(np.fft.fftfreq(size, 1 / rate_hz), np.float64), rate_hz)
     # At half the rate there is one bin for both signs.
     response[size // 2] = response[size // 2].real
     return np.asarray(np.fft.fftshift(np.fft.ifft(response))[size // 2 - half : size // 2 + half + 1])
