@@ -9,16 +9,19 @@ from __future__ import annotations
 from math import log, pi
 
 import numpy as np
-from scipy import integrate, special
+from numpy.typing import NDArray
+from scipy import integrate, special, stats
 
 from dsp.channel import FloatArray
 
 __all__ = ["ergodic_rate", "rate_draws"]
 
+_CHUNK = 1 << 20
+"""Stations drawn at a time: the memory that a run of any length takes."""
 _NODES = 64
 _DECADES = 18.0
 """How far below the radius, in natural logarithms, stations are integrated: nearer ones hold 1e-16 of the area."""
-_FAR = 20.0
+_FAR = 8.0
 """Radius of the draws over the serving one; what is beyond counts by its mean."""
 
 
@@ -58,18 +61,35 @@ def ergodic_rate(density: float, exponent: float, diversity: float, radius: floa
 def rate_draws(
     rng: np.random.Generator, draws: int, density: float, exponent: float, diversity: float, radius: float
 ) -> FloatArray:
-    """Rates of random networks, bit/s/Hz, shape (draw,): the simulation beside `ergodic_rate`."""
+    """Rates of random networks, bit/s/Hz, shape (draw,): the simulation beside `ergodic_rate`.
+
+    How many stations serve is drawn by strata of equal probability, which takes most of the spread away where there are
+    few: the mean's error is less than the deviation over √draws says, and that of means of several calls is what it is.
+    Stations beyond eight radii interfere by their mean: at α = 2.5 their own spread is below 1.5 % of all interference,
+    and moves the rate by less than 2·10⁻⁴.
+    """
     _check(density, exponent, diversity, radius)
     far = _FAR * radius
     beyond = 2 * pi * density * far ** (2 - exponent) / (exponent - 2)
+    strata = (rng.permutation(draws) + rng.random(draws)) / draws
+    serving = stats.poisson.ppf(strata, density * pi * radius**2).astype(int)
     rates = np.empty(draws)
-    for index in range(draws):
-        distance = far * np.sqrt(rng.random(rng.poisson(density * pi * far**2)))
-        near = distance < radius
-        wanted = (rng.gamma(diversity, size=near.sum()) * distance[near] ** -exponent).sum()
-        interference = (rng.standard_exponential((~near).sum()) * distance[~near] ** -exponent).sum()
-        rates[index] = np.log2(1 + wanted / (interference + beyond))
+    size = max(1, int(_CHUNK / (density * pi * far**2 + 1)))
+    for start in range(0, draws, size):
+        near = serving[start : start + size]
+        others = rng.poisson(density * pi * (far**2 - radius**2), near.size)
+        wanted = rng.standard_gamma(diversity, near.sum()) * (radius * np.sqrt(rng.random(near.sum()))) ** -exponent
+        apart = np.sqrt(radius**2 + (far**2 - radius**2) * rng.random(others.sum()))
+        heard = rng.standard_exponential(apart.size) * apart**-exponent
+        ratio = _sums(wanted, near) / (_sums(heard, others) + beyond)
+        rates[start : start + size] = np.log2(1 + ratio)
     return rates
+
+
+def _sums(values: FloatArray, counts: NDArray[np.integer]) -> FloatArray:
+    """Sums of runs of so many values each."""
+    runs = np.repeat(np.arange(counts.size), counts)
+    return np.asarray(np.bincount(runs, weights=values, minlength=counts.size), dtype=float)
 
 
 def _check(density: float, exponent: float, diversity: float, radius: float) -> None:

@@ -14,7 +14,7 @@ FIGURES: dict[str, tuple[int, Callable[[int, int], PaperFigure]]] = {
     "a-4b": (20_000, localization.crlb_density),
     "b-2": (200_000, localization.gdop_stations),
     "b-3": (50_000, localization.crlb_stations),
-    "b-5": (4_000, communication.antennas_per_station),
+    "b-5": (200_000, communication.antennas_per_station),
     "b-6": (1, communication.best_share),
     "b-7": (1, communication.boundary),
     "scaling": (20_000, localization.scaling),

@@ -13,6 +13,7 @@ __all__ = ["antennas_per_station", "best_share", "boundary"]
 
 _ANTENNAS = 50.0
 _RADIUS_KM = 0.3
+_BATCHES = 20
 
 
 def antennas_per_station(trials: int, seed: int) -> PaperFigure:
@@ -23,9 +24,7 @@ def antennas_per_station(trials: int, seed: int) -> PaperFigure:
         antennas = np.arange(2, 26)
         rates = np.array([ergodic_rate(_ANTENNAS / m, exponent, float(m - 1), _RADIUS_KM) for m in antennas])
         points = np.array([2, 4, 8, 16])
-        draws = [rate_draws(rng, trials, _ANTENNAS / m, exponent, m - 1, _RADIUS_KM) for m in points]
-        mean = np.array([one.mean() for one in draws])
-        error = np.array([one.std() / np.sqrt(one.size) for one in draws])
+        mean, error = np.array([_mean_rate(rng, trials, _ANTENNAS / m, exponent, m - 1) for m in points]).T
         label = f"α = {exponent:g}"
         curves += [Curve(label, antennas, rates), Curve(label, points, mean, simulated=True, error=error)]
         compared.append(Compared(f"best antennas per station, {label}", stated, float(antennas[np.argmax(rates)])))
@@ -43,6 +42,17 @@ def antennas_per_station(trials: int, seed: int) -> PaperFigure:
         tuple(compared),
         {"power": "equal at serving and interfering stations", "diversity": "κ = M − 1"},
     )
+
+
+def _mean_rate(
+    rng: np.random.Generator, trials: int, density: float, exponent: float, diversity: float
+) -> tuple[float, float]:
+    """Mean of drawn rates and its standard error, from the means of batches that each have strata of their own."""
+    batches = [
+        rate_draws(rng, -(-trials // _BATCHES), density, exponent, diversity, _RADIUS_KM) for _ in range(_BATCHES)
+    ]
+    means = np.array([batch.mean() for batch in batches])
+    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(_BATCHES))
 
 
 def best_share(trials: int, seed: int) -> PaperFigure:
