@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import hypot, log, log10, pi, sqrt
+from math import exp, hypot, log, log10, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from dsp.channel import FloatArray
 from dsp.localization import Station
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
 from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
-from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, StaticPaths, static_paths
+from dsp.synchronization.cooperation_fit import StaticPaths, static_paths
+from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer
 from dsp.synchronization.fingerprint_scene import static_scene
 
 __all__ = ["Cooperation", "CooperationCorrelation", "Predictions", "predictions"]
@@ -26,6 +27,16 @@ _ODDS = log(1e3)
 """Log-likelihood by which the best time offset must beat the next one."""
 _APART = 4.0
 """Combined deviations beyond which two offsets are different ones."""
+_EARLY = 3.0
+"""Deviations by which a path must precede the straight line between the nodes to be impossible."""
+_GHOST_ODDS = log(1e3)
+"""Against a path being none, but noise: a thousand channels have one (`dsp.synchronization.cooperation_fit`)."""
+_MOVED = 4.0
+"""Deviations, of a typical pair, by which scatterers have moved where they have: fewer are within the deviations."""
+_MOVED_ODDS = log(1e2)
+"""The same against offsets that hold if the scatterers have moved, of which one echo in ten is suspected."""
+_PROMISE_KEPT = 10.0
+"""Log-likelihood by which an offset may gain over what its start promised."""
 _ROUNDS = 8
 _MATCH_ODDS = log(4.0)
 """Prior odds that a scatterer of the echo is heard on the link."""
@@ -64,6 +75,8 @@ class _Solution:
     """Mean squared normalised residual of what was matched."""
     displaced: int
     """Scatterers without a path, beside a path without a scatterer."""
+    early: int
+    """Paths that would have arrived before the straight line."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,31 @@ class _Pairs:
     """Scatterers."""
     span_s: float
     """Delays over which strangers are spread."""
+    heard_s: FloatArray
+    """Delay of each passive path, shape (passive path,)."""
+    heard_std_s: FloatArray
+    straight_s: float
+    """Delay of the straight line between the nodes, before which nothing arrives."""
+
+    def loosened(self) -> _Pairs:
+        """The same if all scatterers may have moved since the echo, by some of their deviations."""
+        return replace(self, variance=self.variance + _MOVED**2 * float(np.median(self.variance)))
+
+    def early(self, offset_s: float, std_s: float) -> int:
+        """Paths that at this offset would arrive before the straight line between the nodes."""
+        sooner_s = self.straight_s - (self.heard_s - offset_s)
+        return int(np.count_nonzero(sooner_s > _EARLY * np.hypot(self.heard_std_s, std_s)))
+
+    def promise(self, starts_s: FloatArray) -> FloatArray:
+        """Log-likelihood of each start, shape (start,), each scatterer free to share its path with others."""
+        squares = (self.offset_s - starts_s[:, None, None]) ** 2 / self.variance
+        gains = _MATCH_ODDS + np.log(self.span_s / np.sqrt(2.0 * pi * self.variance)) - 0.5 * squares
+        best = np.zeros((len(starts_s), self.count))
+        for scatterer in range(self.count):
+            places = self.scatterer == scatterer
+            if places.any():
+                best[:, scatterer] = np.maximum(gains[:, places].max(axis=(1, 2)), 0.0)
+        return np.asarray(best.sum(axis=1))
 
     def displaced(self, share: FloatArray, offset_s: float) -> int:
         """Scatterers that match no path but miss one by little, which no other matches; ``share`` of each pair."""
@@ -232,7 +270,9 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
     if min(scatterers, len(passive.delay_s)) < _FEWEST_MATCHES:
         reason = f"too few scatterers: {scatterers} in the active echo, {len(passive.delay_s)} paths on the link"
         return replace(blank, reason="; ".join(filter(None, [reason, echo.remark])))
-    solutions = _solutions(_pairs(predicted, passive), associated=associated)
+    apart_m = float(np.linalg.norm((receiver.position_m - transmitter.source_m)[:2]))
+    pairs = _pairs(predicted, passive, apart_m / SPEED_OF_LIGHT_MPS)
+    solutions = _solutions(pairs, associated=associated)
     best = solutions[0]
     margin = best.score - solutions[1].score if len(solutions) > 1 else best.score
     details = {"matches": best.matches, "log_odds": margin, "misfit": best.misfit, "passive_paths": passive}
@@ -241,6 +281,8 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason=f"too few scatterers in common: {best.matches}, {_FEWEST_MATCHES} needed")
     if margin < _ODDS:
         return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
+    if best.early:
+        return replace(blank, reason=f"{best.early} paths would precede the straight line between the nodes")
     if best.matches < max(_LEAST_SHARE * min(scatterers, len(passive.delay_s)), 0.5 * scatterers + 0.5):
         return replace(blank, reason=f"only {best.matches} of {scatterers} scatterers are where the link has paths")
     if best.displaced:
@@ -248,14 +290,18 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
     chance = float(stats.chi2.sf(best.misfit * (best.matches - 1), best.matches - 1))
     if chance < _CONTRADICTION:
         return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
-    growth = _FEW_DEGREES * sqrt(best.misfit) if chance < _DOUBT else 1.0
+    moved = _solutions(pairs.loosened(), associated=associated)
+    if any(best.score - other.score < _MOVED_ODDS for other in moved if _different(best, other)):
+        return replace(blank, reason="ambiguous: another time offset explains the paths if the scatterers have moved")
+    std_s = best.std_s * (_FEW_DEGREES * sqrt(best.misfit) if chance < _DOUBT else 1.0)
+    std_s = max([std_s, *(_mixed(best, other) for other in moved if not _different(best, other))])
     if observation.departure is None:
         return replace(blank, reason="departure unknown")
     reference_s = csi.reference.seconds_since(observation.departure)
     return replace(
         blank,
         to_s=reference_s + scene.to_reference_slope_s + best.offset_s,
-        to_std_s=float(np.hypot(growth * best.std_s, 2.0 * observation.departure_std_s)),
+        to_std_s=float(np.hypot(std_s, 2.0 * observation.departure_std_s)),
         valid=True,
         reason=f"absolute, from {best.matches} scatterers of the active echo of {echo.node}",
     )
@@ -274,7 +320,7 @@ def _stations(observation: Observation) -> tuple[Station, Station]:
     return stations[name], stations[other]
 
 
-def _pairs(predicted: Predictions, passive: StaticPaths) -> _Pairs:
+def _pairs(predicted: Predictions, passive: StaticPaths, straight_s: float) -> _Pairs:
     reach_s = float(np.ptp(passive.delay_s)) + float(np.ptp(predicted.delay_s))
     return _Pairs(
         offset_s=passive.delay_s[None, :] - predicted.delay_s[:, None],
@@ -282,22 +328,42 @@ def _pairs(predicted: Predictions, passive: StaticPaths) -> _Pairs:
         scatterer=predicted.scatterer,
         count=int(predicted.scatterer.max()) + 1,
         span_s=max(reach_s, 1e-12),
+        heard_s=passive.delay_s,
+        heard_std_s=passive.delay_std_s,
+        straight_s=straight_s,
     )
 
 
 def _solutions(pairs: _Pairs, *, associated: bool) -> list[_Solution]:
-    """Different time offsets that the pairs support, best first."""
+    """Different time offsets that the pairs support, best first; of those far below the second, not all."""
     found: list[_Solution] = []
-    for start_s in np.unique(pairs.offset_s):
+    starts_s = np.unique(pairs.offset_s)
+    promises = pairs.promise(starts_s)
+    for start in np.argsort(-promises):
+        second = sorted((solution.score for solution in found), reverse=True)[1:2]
+        if second and promises[start] < second[0] - _PROMISE_KEPT:
+            break
+        start_s = starts_s[start]
         solution = _assigned(pairs, float(start_s)) if associated else _weighted(pairs, float(start_s))
         for index, other in enumerate(found):
-            if abs(solution.offset_s - other.offset_s) < _APART * max(solution.std_s, other.std_s):
+            if not _different(solution, other):
                 if solution.score > other.score:
                     found[index] = solution
                 break
         else:
             found.append(solution)
     return sorted(found, key=lambda solution: -solution.score)
+
+
+def _different(one: _Solution, other: _Solution) -> bool:
+    return abs(one.offset_s - other.offset_s) >= _APART * max(one.std_s, other.std_s)
+
+
+def _mixed(best: _Solution, moved: _Solution) -> float:
+    """Deviation of the best offset if either its own pairs hold, or those of scatterers that have moved."""
+    share = 1.0 / (1.0 + exp(best.score - moved.score))
+    apart_s = moved.offset_s - best.offset_s
+    return sqrt((1.0 - share) * best.std_s**2 + share * (moved.std_s**2 + apart_s**2))
 
 
 def _assigned(pairs: _Pairs, offset_s: float) -> _Solution:
@@ -328,13 +394,14 @@ def _assigned(pairs: _Pairs, offset_s: float) -> _Solution:
             break
         score = following
     if not len(rows):
-        return _Solution(offset_s, float(np.sqrt(pairs.variance.min())), 0.0, 0, 0.0, 0)
+        return _Solution(offset_s, float(np.sqrt(pairs.variance.min())), 0.0, 0, 0.0, 0, 0)
     squares = (pairs.offset_s[rows, columns] - offset_s) ** 2 * weights
     misfit = float(squares.sum()) / max(len(rows) - 1, 1)
     share = np.zeros_like(pairs.offset_s)
     share[rows, columns] = 1.0
-    displaced = pairs.displaced(share, offset_s)
-    return _Solution(offset_s, 1.0 / sqrt(float(weights.sum())), score, len(rows), misfit, displaced)
+    std_s = 1.0 / sqrt(float(weights.sum()))
+    early, displaced = pairs.early(offset_s, std_s), pairs.displaced(share, offset_s)
+    return _Solution(offset_s, std_s, score - _GHOST_ODDS * early, len(rows), misfit, displaced, early)
 
 
 def _weighted(pairs: _Pairs, offset_s: float) -> _Solution:
@@ -357,7 +424,9 @@ def _weighted(pairs: _Pairs, offset_s: float) -> _Solution:
     matches = float(share.sum())
     sure = max(information - max(doubt, 0.0), 0.1 * information, 1e-300)
     misfit = float(np.sum(share * residual**2 * pairs.variance)) / max(matches - 1.0, 1.0)
-    return _Solution(offset_s, 1.0 / sqrt(sure), score, round(matches), misfit, pairs.displaced(share, offset_s))
+    std_s = 1.0 / sqrt(sure)
+    early, displaced = pairs.early(offset_s, std_s), pairs.displaced(share, offset_s)
+    return _Solution(offset_s, std_s, score - _GHOST_ODDS * early, round(matches), misfit, displaced, early)
 
 
 def _by_scatterer(pairs: _Pairs, values: FloatArray) -> FloatArray:

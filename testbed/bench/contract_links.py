@@ -330,13 +330,18 @@ def cooperating(
     """
     clocks = two_clocks(generator) if clocks is None else clocks
     plan = _plan(generator, grid, scatterers, (clocks[0].name, clocks[1].name))
+    # the node stands at its array's centre, which a wave reaches so much before the first antenna
+    late_s = 0.25 * (ANTENNAS - 1) * plan.sines / CARRIER_HZ
     echo_paths = [
-        Path(turned(generator), 2.0 * float(leg) / SPEED_OF_LIGHT_MPS, 0.0, float(sine))
-        for leg, sine in zip(plan.legs_m(plan.places, plan.receiver), plan.sines, strict=True)
+        Path(turned(generator), float(delay_s), 0.0, float(sine))
+        for delay_s, sine in zip(
+            2.0 / SPEED_OF_LIGHT_MPS * plan.legs_m(plan.places, plan.receiver) + late_s, plan.sines, strict=True
+        )
     ]
     echo_csi, echo_departure, _ = heard(
-        generator, (clocks[0], clocks[0]), echo_paths, grid=grid, snr_db=snr_db, antennas=ANTENNAS, cfo_missed_hz=0.0
-    )
+        generator, (clocks[0], clocks[0]), echo_paths, grid=grid, snr_db=snr_db, antennas=ANTENNAS, crossing=True,
+        cfo_missed_hz=0.0,
+    )  # fmt: skip
     later = plan.places + generator.normal(size=plan.places.shape) * displaced_m / sqrt(2.0)
     delays = [plan.sight_s] * line_of_sight + list(plan.link_s(later)[unheard:])
     dopplers = generator.uniform(-FAST_HZ, FAST_HZ, len(delays)) * moving

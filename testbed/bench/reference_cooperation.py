@@ -241,8 +241,10 @@ def _csi(
     t = (np.arange(SYMBOLS) - (SYMBOLS - 1) / 2) * SYMBOL_S
     gains = np.exp(2j * pi * generator.uniform(size=len(delays_s))) / sqrt(len(delays_s))
     antennas = np.arange(1 if sines is None else ANTENNAS)
-    array = np.exp(1j * pi * np.outer(antennas, np.zeros(len(delays_s)) if sines is None else sines))
-    static = np.einsum("u,au,ku->ak", gains, array, np.exp(-2j * pi * np.outer(f, delays_s)))
+    # half wavelengths from the array's centre, at which a wave also arrives at another time
+    places = np.outer(antennas - antennas.mean(), np.zeros(len(delays_s)) if sines is None else sines)
+    array = np.exp(1j * pi * places[:, None, :] * (1.0 + f / float(CARRIER_HZ))[:, None])
+    static = np.einsum("u,aku,ku->ak", gains, array, np.exp(-2j * pi * np.outer(f, delays_s)))
     turn = np.exp(2j * pi * (np.outer(t * cfo_hz, 1.0 + f / float(CARRIER_HZ)) - to_s * f))
     values: ComplexArray = static[:, None, :] * turn
     scatter = generator.normal(size=(*values.shape, 2), scale=sqrt(0.5 * noise)).view(np.complex128)[..., 0]

@@ -17,7 +17,8 @@ from dsp.localization import Station
 from dsp.moment import Moment
 from dsp.synchronization.base import Method, MissingInputError, Need, Observation
 from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation, predictions
-from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, active_echo, static_paths
+from dsp.synchronization.cooperation_fit import static_paths
+from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, active_echo
 
 METHODS: tuple[Method, ...] = (Cooperation(), CooperationCorrelation())
 RATE_HZ = Fraction(30_720_000)

@@ -36,7 +36,7 @@ TWO_WAY = {
     "spectral-cc-interpolated",
     "auto",
 }
-HIGH_DB = 20.0
+HIGH_DB = 25.0
 
 
 def found(name: str, link: Link) -> dict[str, Quantity]:
@@ -57,7 +57,7 @@ def test_sign_is_the_documented_one_in_both_directions(name: str, seed: int) -> 
         other = back[key]
         assert abs(one.error) < 5.0 * one.std
         assert abs(other.error) < 5.0 * other.std
-        assert abs(one.value) > 20.0 * one.std  # large enough to have a sign
+        assert abs(one.value) > 25.0 * one.std  # large enough to have a sign
         assert np.sign(other.value) == (-1.0 if key in ("to_s", "cfo_hz") else 1.0) * np.sign(one.value)
 
 
@@ -68,8 +68,8 @@ def test_errors_keep_to_bound_and_deviation_without_bias_from_0_to_30_db(name: s
     seen = [study(member, snr_db, 10, seed=7) for snr_db in SNR_DB]
     assert all(one.wrong == 0 for one in seen)
     judged = [one for one in seen if one.snr_db >= member.from_db]
-    # two in a hundred may be refused: three or more of forty would be so once in twenty
-    assert sum(one.valid for one in judged) >= 0.95 * sum(one.trials for one in judged)
+    # two in a hundred, to the next whole link of forty
+    assert sum(one.trials - one.valid for one in judged) <= np.ceil(0.02 * sum(one.trials for one in judged))
     for key, goal in member.goals.items():
         kept = [one for one in seen if key in one.by_std]
         ratios = np.concatenate([one.by_bound[key] for one in kept])
