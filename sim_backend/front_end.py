@@ -31,18 +31,15 @@ def phase_noise(spec: FrontEndSpec, rate_hz: float, samples: int, seed: int, *la
 
     White noise through the loop's one-pole low pass: power 2·rms²/(pi·bandwidth) per hertz below it.
     """
-    from sim_backend.kernels import _filtered_phase, _normals
+    from sim_backend.kernels import _phase_noise
 
-    angle = np.zeros(samples, dtype=np.float32)
     if spec.phase_noise_deg == 0.0:
-        return angle
+        return np.zeros(samples, dtype=np.float32)
+    angle = np.empty(samples, dtype=np.float32)
     deviation = float(np.deg2rad(spec.phase_noise_deg))
     pole = float(np.exp(-2 * np.pi * spec.phase_noise_bandwidth_hz / rate_hz))
-    pairs = -(-samples // (2 * BLOCK)) * BLOCK
-    normals = np.empty((2, pairs), dtype=np.float32)
-    _normals(0, key_words(seed, *labels, "phase noise"), normals[0], normals[1])
     start = deviation * float(generator(seed, *labels, "phase noise").standard_normal())
-    _filtered_phase(start, pole, deviation * float(np.sqrt(1 - pole**2)), normals.ravel()[:samples], angle)
+    _phase_noise(start, pole, deviation * float(np.sqrt(1 - pole**2)), key_words(seed, *labels, "phase noise"), angle)
     return angle
 
 
@@ -86,7 +83,7 @@ def digitise(
     _digitise(
         real, imaginary, angle, key_words(seed, *labels, "thermal"), float(np.sqrt(noise_power / 2)),
         scale * limit, ratio, float(np.sin(skew)), float(np.cos(skew)),
-        spec.dc_offset.real * limit, spec.dc_offset.imag * limit, limit, counts,
+        spec.dc_offset.real * limit, spec.dc_offset.imag * limit, limit, counts.view(np.int32)[:, 0],
     )  # fmt: skip
     return counts
 

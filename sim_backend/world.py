@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim_backend import front_end
 from sim_backend.clocks import Clock
-from sim_backend.propagation import BLOCK, TAPS, Source, propagate
+from sim_backend.propagation import BLOCK, REACH, Source, propagate
 from sim_backend.randomness import generator
 from sim_backend.scene import Path, Scene
 from sim_backend.specification import (
@@ -338,14 +338,16 @@ class World:
             for transmitter, bursts in sources.items()
             for sending in range(self.nodes[transmitter].transmit_antennas)
         }
+        # One field for all antennas in turn: fresh memory costs more than what is written into it.
+        field = np.empty((2, whole), dtype=np.float32)
         for antenna in range(stretch.node.antennas):
-            real, imaginary = (np.zeros(whole, dtype=np.float32) for _ in range(2))
+            field.fill(0.0)
             for (transmitter, sending), bursts in heard.items():
-                for path, level in self._links(name, transmitter, antenna, sending) if bursts else []:
-                    for burst in bursts:
-                        self._add(stretch, burst, path, level, real, imaginary)
+                links = self._links(name, transmitter, antenna, sending) if bursts else []
+                for burst in bursts if links else []:
+                    self._add(stretch, burst, links, *field)
             counts = front_end.digitise(
-                front, real, imaginary, noise_power=self.noise_watts(name),
+                front, *field, noise_power=self.noise_watts(name),
                 scale=float(np.sqrt(1e3 * 10 ** (gains_db[antenna] / 10))), angle=angle,
                 seed=self.spec.seed, labels=(*label, antenna),
             )[: request.samples]  # fmt: skip
@@ -386,30 +388,32 @@ class World:
         self,
         stretch: _Stretch,
         burst: _Heard,
-        path: Path,
-        level: float,
+        links: Sequence[tuple[Path, float]],
         real: NDArray[np.float32],
         imaginary: NDArray[np.float32],
     ) -> None:
-        """Add one path of one burst: carrier fc_m·s_m(t - tau) against fc_n·s_n(t), envelope at s_m(t - tau)."""
+        """Add the paths of one burst: carrier fc_m·s_m(t - tau) against fc_n·s_n(t), envelope at s_m(t - tau)."""
         rate, carrier = float(burst.node.rate_hz), burst.carrier_hz
         own_carrier, receive_delay = float(stretch.carrier_hz), stretch.node.front_end.receive_delay_s
-        reach = rate * (path.delay_s(stretch.times[[0, -1]]) + burst.constant_s)
+        ends = np.array([path.delay_s(stretch.times[[0, -1]]) for path, _ in links])
+        reach = rate * (ends + burst.constant_s)
         for run in burst.source.active:
-            low = int(np.searchsorted(burst.rough, run[0] - 2 * (TAPS + BLOCK) + reach.min()))
-            high = int(np.searchsorted(burst.rough, run[1] + 2 * (TAPS + BLOCK) + reach.max())) + 1
+            low = int(np.searchsorted(burst.rough, run[0] - 2 * (REACH + BLOCK) + reach.min()))
+            high = int(np.searchsorted(burst.rough, run[1] + 2 * (REACH + BLOCK) + reach.max())) + 1
             edges = slice(max(low - 2, 0), min(high + 2, burst.rough.size))
             elapsed = stretch.elapsed[edges]
             if elapsed.size < 2:
                 continue
             times = stretch.times[edges] - receive_delay
-            emitted = elapsed - (burst.constant_s + path.delay_s(times))
+            delays = np.array([path.delay_s(times) for path, _ in links])
+            emitted = elapsed - (burst.constant_s + delays)
             emitted += burst.clock.growth(stretch.anchor, emitted)
             cycles = burst.turns + carrier * emitted - own_carrier * stretch.reading[edges]
+            middle = float(times[times.size // 2])
             block = slice(edges.start * BLOCK, (edges.stop - 1) * BLOCK)
             propagate(
                 burst.source, run, burst.origin + rate * emitted, cycles,
-                level * burst.level * path.amplitude(float(times[times.size // 2])), real[block], imaginary[block],
+                [level * burst.level * path.amplitude(middle) for path, level in links], real[block], imaginary[block],
             )  # fmt: skip
 
     # -- truth ------------------------------------------------------------------------------------------------

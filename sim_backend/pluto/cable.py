@@ -19,7 +19,7 @@ from sim_backend.pluto.emissions import Counts, Emission, window
 from sim_backend.pluto.filters import PathFilter, filtered, reach
 from sim_backend.pluto.medium import FULL_SCALE_DBM, Medium
 from sim_backend.pluto.settings import Settings
-from sim_backend.propagation import BLOCK, TAPS, Source, propagate
+from sim_backend.propagation import BLOCK, REACH, Source, propagate
 from sim_backend.randomness import generator, key_words
 from sim_backend.specification import FrontEndSpec
 
@@ -32,7 +32,7 @@ _NOISE = 1 << 18
 _ANGLES = (131_071, 130_999)
 """Samples of the two synthesizers' angles before they repeat; prime, so that together they hardly do."""
 _LONG = 1 << 16
-_MARGIN = 2 * (TAPS + BLOCK)
+_MARGIN = 2 * (REACH + BLOCK)
 _TILES = 4
 
 
@@ -204,7 +204,7 @@ class Cable(Medium):
         cycles = self._cycles(first, edges, settings)
         real, imaginary = (np.zeros(blocks * BLOCK, dtype=np.float32) for _ in range(2))
         for run in source.active:
-            propagate(source, run, position, cycles, 1.0, real, imaginary)
+            propagate(source, run, position[None], cycles[None], [1.0], real, imaginary)
         return np.asarray(real[:samples] + np.complex64(1j) * imaginary[:samples], np.complex64)
 
     def _cycles(self, first: int, edges: FloatArray, settings: Settings) -> FloatArray:

@@ -89,6 +89,31 @@ def test_normals_are_normal_and_independent():
     assert np.std([piece.mean() for piece in np.array_split(spectrum, 50)]) < 1.5 * np.sqrt(50 / spectrum.size)
 
 
+def test_pairs_fill_the_plane_evenly_and_do_not_know_their_neighbours():
+    # A pair comes from one counter: radius and angle must not know of each other, nor of the pairs before.
+    real, imag = np.empty((2, 1 << 19), dtype=np.float32)
+    _normals(0, key_words(4, "plane"), real, imag)
+    chance = np.exp(-0.5 * (real.astype(float) ** 2 + imag.astype(float) ** 2))
+    turn = np.angle(real + 1j * imag) / (2 * np.pi) + 0.5
+    pieces = (chance * 32).astype(int).clip(0, 31), (turn * 32).astype(int).clip(0, 31)
+    for first, second in [(0, 0), (1, 0), (7, 0), (0, 1), (0, 64), (4096, 0)]:
+        counts = np.zeros((32, 32))
+        np.add.at(counts, (pieces[0][: real.size - max(first, second)], pieces[1][max(first, second) :]), 1)
+        assert stats.chisquare(counts.ravel()).pvalue > 1e-4
+    product = np.fft.rfft((real + 1j * imag).real), np.fft.rfft(imag)
+    for one in product:
+        for other in product:
+            lags = np.fft.irfft(one * other.conj())[1 : 1 << 18] / real.size
+            assert np.abs(lags).max() < 6 / np.sqrt(real.size)
+
+
+def test_normals_do_not_depend_on_the_blocks_they_are_made_in():
+    whole, part = np.empty((2, 4096), dtype=np.float32), np.empty((2, 1024), dtype=np.float32)
+    _normals(0, key_words(2, "a"), whole[0], whole[1])
+    _normals(1024, key_words(2, "a"), part[0], part[1])
+    np.testing.assert_array_equal(part, whole[:, 1024:2048])
+
+
 @pytest.mark.parametrize(("rms_deg", "bandwidth_hz"), [(1.0, 50e3), (0.4, 200e3)])
 def test_phase_noise_has_the_rms_and_the_loop_bandwidth_asked_for(rms_deg, bandwidth_hz):
     spec = replace(NEUTRAL, phase_noise_deg=rms_deg, phase_noise_bandwidth_hz=bandwidth_hz)
