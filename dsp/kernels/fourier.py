@@ -85,7 +85,7 @@ def _transpose_code(typing_context: Any, source: Any, first: Any, target: Any, p
 _transpose: Any = intrinsic(_transpose_code)
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _eight(r0, r1, r2, r3, r4, r5, r6, r7, i0, i1, i2, i3, i4, i5, i6, i7):  # type: ignore[no-untyped-def]
     """Transform of eight values, real parts and then imaginary parts."""
     a0, b0, a4, b4 = r0 + r4, i0 + i4, r0 - r4, i0 - i4
@@ -106,7 +106,7 @@ def _eight(r0, r1, r2, r3, r4, r5, r6, r7, i0, i1, i2, i3, i4, i5, i6, i7):  # t
     )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _first_pass(n, ar, ai, br, bi, cr, ci, tr, ti):  # type: ignore[no-untyped-def]
     """Radix 8 over the whole length; ``c`` takes a tile of results before they are transposed into place."""
     m = n // 8
@@ -139,7 +139,7 @@ def _first_pass(n, ar, ai, br, bi, cr, ci, tr, ti):  # type: ignore[no-untyped-d
             _transpose(ci, i, bi, 8 * (begin + i))
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _pass_8(m, s, o, ar, ai, br, bi, tr, ti):  # type: ignore[no-untyped-def]
     """Radix 8 over runs of ``s`` transforms side by side, each of 8·m values; its twiddles start at ``o``."""
     h = m * s
@@ -167,7 +167,7 @@ def _pass_8(m, s, o, ar, ai, br, bi, tr, ti):  # type: ignore[no-untyped-def]
             br[j + 7 * s], bi[j + 7 * s] = x7 * w7 - y7 * v7, x7 * v7 + y7 * w7
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _pass_4(m, s, o, ar, ai, br, bi, tr, ti):  # type: ignore[no-untyped-def]
     """Radix 4, as `_pass_8`."""
     h = m * s
@@ -190,7 +190,7 @@ def _pass_4(m, s, o, ar, ai, br, bi, tr, ti):  # type: ignore[no-untyped-def]
             br[j + 3 * s], bi[j + 3 * s] = x * w3 - y * v3, x * v3 + y * w3
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _last_2(s, ar, ai, br, bi):  # type: ignore[no-untyped-def]
     """Radix 2 without twiddles."""
     for q in range(s):
@@ -199,7 +199,7 @@ def _last_2(s, ar, ai, br, bi):  # type: ignore[no-untyped-def]
         br[q + s], bi[q + s] = r0 - r1, i0 - i1
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", fastmath={"contract"})
 def _transform(n, ar, ai, br, bi, cr, ci, tr, ti):  # type: ignore[no-untyped-def]
     """Forward transform of ``a``, which is overwritten: into ``a`` if `ends_where_it_began`, else into ``b``.
 
@@ -266,7 +266,7 @@ def rows(n: int) -> Any:
     length = n + 16
     home = ends_where_it_began(n)
 
-    @njit(cache=True)
+    @njit(cache=True, fastmath={"contract"})
     def _rows(values, inverse, tr, ti, out):  # type: ignore[no-untyped-def]
         ar, ai, br, bi = _stack(length), _stack(length), _stack(length), _stack(length)
         cr, ci = _stack(room), _stack(room)

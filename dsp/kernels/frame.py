@@ -20,7 +20,7 @@ _REFRESH = 16
 _FINE = 32
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _convert(n, pairs, turn_re, turn_im, real, imag):  # type: ignore[no-untyped-def]
     """Counts to floats, turned by the carrier offset as if the window began at phase zero."""
     for i in range(n):
@@ -30,7 +30,7 @@ def _convert(n, pairs, turn_re, turn_im, real, imag):  # type: ignore[no-untyped
         imag[i] = a * turn_im[i] + b * turn_re[i]
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract"})
 def _windows(samples, starts, turn, gains, out):  # type: ignore[no-untyped-def]
     """Counts to complex samples of the symbols' windows, each turned back to phase zero of the carrier offset."""
     n = out.shape[2]
@@ -47,7 +47,7 @@ def _windows(samples, starts, turn, gains, out):  # type: ignore[no-untyped-def]
                 ys[i] = complex(re * turn_re[i] - im * turn_im[i], re * turn_im[i] + im * turn_re[i])
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _ramp(n, cycles, ramp_re, ramp_im, fine_re, fine_im):  # type: ignore[no-untyped-def]
     """exp(j2π·k·cycles) for k = -n/2 … n/2 - 1, as products of two short tables."""
     for i in range(_FINE):
@@ -61,7 +61,7 @@ def _ramp(n, cycles, ramp_re, ramp_im, fine_re, fine_im):  # type: ignore[no-unt
             ramp_im[begin + i] = a * fine_im[i] + b * fine_re[i]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _advance(n, ramp_re, ramp_im, step_re, step_im):  # type: ignore[no-untyped-def]
     for i in range(n):
         a = ramp_re[i]
@@ -69,7 +69,7 @@ def _advance(n, ramp_re, ramp_im, step_re, step_im):  # type: ignore[no-untyped-
         ramp_im[i] = a * step_im[i] + ramp_im[i] * step_re[i]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, fastmath={"contract"})
 def _factors(reference, gain, runs, ramp_re, ramp_im, factor_re, factor_im):  # type: ignore[no-untyped-def]
     """Reference times the symbol's gain and its phase ramp, by subcarrier."""
     a, b = np.float32(gain.real), np.float32(gain.imag)
@@ -90,7 +90,7 @@ def channel(n: int) -> Any:
     """Kernel of `dsp.frame.channel` for transforms of ``n``."""
     room, length, home = 8 * _TILE, n + 16, ends_where_it_began(n)
 
-    @njit(cache=True)
+    @njit(cache=True, fastmath={"contract"})
     def _channel(samples, starts, turn, gains, cycles, step, reference, runs, twiddle, out):  # type: ignore[no-untyped-def]
         ar, ai, br, bi = _stack(length), _stack(length), _stack(length), _stack(length)
         cr, ci = _stack(room), _stack(room)
@@ -130,7 +130,7 @@ def profile(n: int) -> Any:
     """
     room, length, home = 8 * _TILE, n + 16, ends_where_it_began(n)
 
-    @njit(cache=True)
+    @njit(cache=True, fastmath={"contract"})
     def _profile(samples, starts, turn, gains, cycles, step, reference, runs, twiddle, out):  # type: ignore[no-untyped-def]
         ar, ai, br, bi = _stack(length), _stack(length), _stack(length), _stack(length)
         cr, ci = _stack(room), _stack(room)
@@ -173,7 +173,7 @@ def profile(n: int) -> Any:
     return _profile
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", fastmath={"contract"})
 def _transform_lanes(n, ar, ai, br, bi, tr, ti):  # type: ignore[no-untyped-def]
     """`_transform` of ``n`` values by 8 lanes, which need no transposition; the same `twiddles`."""
     if n == 64:
@@ -208,7 +208,7 @@ def power(n: int) -> Any:
     length, home = LANES * n + 16, ends_where_it_began(n)
     used = LANES * n
 
-    @njit(cache=True)
+    @njit(cache=True, fastmath={"contract"})
     def _power(profiles, twiddle, out):  # type: ignore[no-untyped-def]
         ar, ai, br, bi = _stack(length), _stack(length), _stack(length), _stack(length)
         sums = _stack(used)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
 
-__all__ = ["Angle", "bearing", "covariance", "music", "null_spectra", "steering"]
+__all__ = ["Angle", "bearing", "covariance", "music", "null_spectra", "signal_subspaces", "steering", "subspace_nulls"]
 
 _MOST_ITERATIONS = 200
 _SETTLED = 1e-12
@@ -83,15 +83,15 @@ def music(spatial: ComplexArray, positions_m: FloatArray, carrier_hz: float, *, 
     if spacing <= 0:
         raise ValueError("two antennas stand in one place")
     wavelength = SPEED_OF_LIGHT_MPS / carrier_hz
-    _, vectors = np.linalg.eigh(spatial)
-    noise = vectors[:, : antennas - sources]
+    signal = signal_subspaces(np.asarray(spatial)[None], sources)
     half = min(1.0, 0.5 * wavelength / spacing)
     aperture = float(np.ptp(positions_m)) / wavelength
     count = int(np.ceil(2 * half * max(aperture, 0.5) * _GRID_PER_BEAM)) * 2
     # up to half a wavelength and beyond the spectrum is periodic: the last sample would repeat the first
     periodic = 2.0 * half * spacing >= wavelength * (1.0 - 1e-9)
     grid = np.linspace(-half, half, count, endpoint=not periodic)
-    null = _null(grid, noise, positions_m, carrier_hz)
+    null = subspace_nulls(signal, steering(grid, positions_m, carrier_hz))[0]
+    noise = np.eye(antennas) - signal[0] @ signal[0].conj().T
     before = np.roll(null, 1) if periodic else np.r_[np.inf, null[:-1]]
     after = np.roll(null, -1) if periodic else np.r_[null[1:], np.inf]
     minima = np.flatnonzero((null <= before) & (null < after))
@@ -129,7 +129,18 @@ def null_spectra(covariances: ComplexArray, response: ComplexArray, *, sources: 
 
     Source: Schmidt 1986; Golub and Van Loan, "Matrix Computations", section 8.2.4 (orthogonal iteration).
     """
-    from dsp.kernels.music import _null_spectra, _signal_subspaces
+    return subspace_nulls(signal_subspaces(covariances, sources), response)
+
+
+def signal_subspaces(covariances: ComplexArray, sources: int) -> NDArray[np.complex128]:
+    """Orthonormal signal subspaces of Hermitian matrices, shape (covariance, antenna, source), as `null_spectra` says.
+
+    Raises
+    ------
+    ValueError
+        If there are not fewer sources than antennas.
+    """
+    from dsp.kernels.music import _signal_subspaces
 
     count, antennas = covariances.shape[:2]
     if not 1 <= sources < antennas:
@@ -140,10 +151,18 @@ def null_spectra(covariances: ComplexArray, response: ComplexArray, *, sources: 
     _signal_subspaces(spatial, _MOST_ITERATIONS, _SETTLED, vectors, settled)
     if not settled.all():
         vectors[~settled] = np.linalg.eigh(spatial[~settled])[1][:, :, antennas - sources :]
-    out = np.empty((count, response.shape[1]))
+    return vectors
+
+
+def subspace_nulls(vectors: ComplexArray, response: ComplexArray) -> FloatArray:
+    """What subspaces (subspace, antenna, source) leave of the power of responses (antenna, angle)."""
+    from dsp.kernels.music import _null_spectra
+
+    basis: NDArray[np.complex128] = np.ascontiguousarray(vectors, dtype=np.complex128)
+    out = np.empty((len(basis), response.shape[1]))
     real: NDArray[np.float64] = np.ascontiguousarray(response.real, dtype=np.float64)
     imag: NDArray[np.float64] = np.ascontiguousarray(response.imag, dtype=np.float64)
-    _null_spectra(vectors, real, imag, out)
+    _null_spectra(basis, real, imag, out)
     return out
 
 
@@ -215,15 +234,10 @@ def bearing(
     )
 
 
-def _null(sines: FloatArray, noise: ComplexArray, positions: FloatArray, carrier: float) -> FloatArray:
-    return np.asarray(np.sum(np.abs(noise.conj().T @ steering(sines, positions, carrier)) ** 2, axis=0))
-
-
 def _refined(
-    start: float, step: float, noise: ComplexArray, positions: FloatArray, carrier: float
+    start: float, step: float, projector: ComplexArray, positions: FloatArray, carrier: float
 ) -> tuple[float, float]:
-    """Minimum of the null spectrum near ``start``, and its depth."""
-    projector = noise @ noise.conj().T
+    """Minimum of the null spectrum near ``start``, and its depth; ``projector`` is onto the noise."""
     slope = 2j * np.pi * carrier / SPEED_OF_LIGHT_MPS * positions
     sine = start
     for _ in range(20):
@@ -237,4 +251,5 @@ def _refined(
         sine += change
         if abs(change) < 1e-12:
             break
-    return sine, float(_null(np.array([sine]), noise, positions, carrier)[0])
+    response = steering(np.array([sine]), positions, carrier)[:, 0]
+    return sine, float(np.real(response.conj() @ projector @ response))

@@ -12,6 +12,8 @@ from scipy.special import gammainccinv
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.sensing.angle import subspace_nulls
+from dsp.sensing.cross_antenna import mean_product
 from dsp.synchronization.base import Need, Observation, Offset, require
 from dsp.synchronization.symbol_grid import grid_steps
 
@@ -128,7 +130,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     if reason:  # what would be fitted there are products among the weak paths, at great length
         return CrossAntennaSensing(paths=(), valid=False, reason=reason)
     products = values[1:] * np.conj(values[0])
-    mean = products.mean(axis=1, keepdims=True)
+    mean = mean_product(csi.values[:, :, known])[:, None]
     colour = _noise_root(values, csi.noise * float(np.mean(1.0 / csi.weights[:, known])))
     white = np.linalg.solve(colour, (products - mean).reshape(len(products), -1)).reshape(products.shape)
     fit = _MirroredFit(white, f, t, float(csi.carrier_hz))
@@ -299,8 +301,8 @@ class _MirroredFit:
         grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 1.0 / 16) * self._delay_cell_s
         steering = np.cos(2.0 * pi * np.outer(grid_s, f[upper]))
         norm = np.sum(steering**2, axis=1)
-        inside = np.sum(np.abs(steering @ vectors[:, -count:].conj()) ** 2, axis=1)
-        spectrum = 1.0 / np.maximum(norm - inside, 1e-12 * norm) * norm
+        null = subspace_nulls(vectors[None, :, -count:], steering.T)[0]
+        spectrum = 1.0 / np.maximum(null, 1e-12 * norm) * norm
         peaks = np.flatnonzero((spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1)))
         found: FloatArray = grid_s[peaks[np.argsort(spectrum[peaks])[::-1][:count]]]
         return found

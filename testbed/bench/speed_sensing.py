@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from dsp.sensing.angle import null_spectra, steering
 from dsp.sensing.cfar import Training, training_means
+from dsp.synchronization.fingerprint import correlated_rows
 from testbed.bench.speed import Goal, Stage
 
 __all__ = ["stages", "summed_area_means"]
@@ -61,8 +63,33 @@ def music_stage() -> Stage:
     )
 
 
+def fingerprint_stage() -> Stage:
+    """256 Doppler rows of 800 subcarriers against a fingerprint, over 1024 delays."""
+    rng = np.random.default_rng(3)
+    shape = (256, 800)
+    rows = np.asarray(rng.standard_normal(shape) + 1j * rng.standard_normal(shape), np.complex64)
+    factor = np.asarray(rng.standard_normal(800) + 1j * rng.standard_normal(800), np.complex64)
+    steps = np.arange(800)
+
+    def scipy() -> NDArray[np.floating]:
+        padded = np.zeros((256, 1024), np.complex64)
+        padded[:, :800] = rows * factor
+        return np.asarray(np.abs(fft.ifft(padded, axis=1, norm="forward", overwrite_x=True, workers=1)))
+
+    def plain() -> NDArray[np.floating]:
+        padded = np.zeros((256, 1024), complex)
+        padded[:, :800] = rows.astype(complex) * factor
+        return np.asarray(np.abs(np.fft.ifft(padded, axis=1, norm="forward")))
+
+    return Stage(
+        "fingerprint",
+        lambda: correlated_rows(rows, factor, steps, 1024),
+        {"scipy, complex64": scipy, "numpy": plain},
+    )
+
+
 def stages() -> list[Stage]:
-    """CFAR on a map of the reference frame's size."""
+    """CFAR on a map of the reference frame's size, MUSIC and the fingerprint's correlation."""
     rng = np.random.default_rng(1)
     power = rng.exponential(size=(_DOPPLERS, _DELAYS))
     usable = np.ones(power.shape, bool)
@@ -76,4 +103,8 @@ def stages() -> list[Stage]:
     def plain() -> NDArray[np.bool_]:
         return power > factor * summed_area_means(power, region)
 
-    return [music_stage(), Stage("CFAR", ours, {"numpy": plain}, {"numpy": Goal(6, at_least=True)})]
+    return [
+        music_stage(),
+        fingerprint_stage(),
+        Stage("CFAR", ours, {"numpy": plain}, {"numpy": Goal(6, at_least=True)}),
+    ]

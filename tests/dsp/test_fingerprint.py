@@ -16,7 +16,12 @@ from dsp.bounds.fingerprint import fingerprint_scene_std_s, fingerprint_to_std_s
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset
-from dsp.synchronization.fingerprint import FingerprintMethod, fingerprint_spectrum, take_fingerprint
+from dsp.synchronization.fingerprint import (
+    FingerprintMethod,
+    correlated_rows,
+    fingerprint_spectrum,
+    take_fingerprint,
+)
 from dsp.synchronization.fingerprint_record import Fingerprint
 
 SPACING_HZ, SYMBOL_S, SYMBOLS, SUBCARRIERS = 120e3, 0.25e-3, 24, 48
@@ -217,6 +222,19 @@ def test_the_spectrum_is_the_double_sum_of_the_survey() -> None:
         direct = abs(np.sum(csi.values[0] * np.conj(fingerprint.values) * np.exp(-2j * np.pi * turn))) / level
         assert spectrum.values[row, column] == pytest.approx(direct, rel=1e-6, abs=1e-9)
     assert spectrum.values.max() == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("size", [256, 1024, 300])
+def test_rows_are_correlated_as_by_double_precision(size: int) -> None:
+    generator = np.random.default_rng(size)
+    steps = np.sort(generator.choice(size, 200, replace=False))
+    rows = generator.standard_normal((5, 200)) + 1j * generator.standard_normal((5, 200))
+    factor = generator.standard_normal(200) + 1j * generator.standard_normal(200)
+    rows, factor = rows.astype(np.complex64), factor.astype(np.complex64)
+    turn = np.exp(2j * np.pi * np.outer(steps, np.arange(size)) / size)
+    direct = np.abs((rows.astype(complex) * factor) @ turn)
+    error = correlated_rows(rows, factor, steps, size) - direct
+    assert 10 * np.log10(np.sum(error**2) / np.sum(direct**2)) < -120
 
 
 def test_a_scene_bound_of_a_flat_channel_is_the_closed_form() -> None:
