@@ -63,7 +63,7 @@ def _filters() -> tuple[FloatArray, FloatArray, FloatArray]:
 def error_db(occupied: float, *, fraction: float | None = None) -> float:
     """Error vector of the interpolator for a flat spectrum over ``occupied`` of the rate, decibels.
 
-    The mean over all fractions, or the value at one. At most the design's 82 % it is far below what any converter
+    The mean over all fractions, or the value at one. Up to `DESIGN_BAND` it is far below what any converter
     resolves; beyond, the band's edge is attenuated, and this says by how much.
 
     Raises

@@ -102,6 +102,33 @@ class Frame:
         found = np.fft.fftshift(np.fft.fft(profile, axis=1), axes=1)
         return np.asarray(np.sum(np.abs(found) ** 2, axis=0))
 
+    def script_power(self) -> NDArray[np.float32]:
+        """The map as a careful script has it: scipy's transforms in complex64, everything that can be kept made before.
+
+        It does less: windows stand at whole samples, so that the rest of the timing and the clocks' difference stay in.
+        """
+        stride = self.size + self.prefix
+        begin = round(self.start)
+        stretch = self.counts[:, begin : begin + self.symbols * stride].astype(np.float32).view(np.complex64)[..., 0]
+        turned = stretch * self._script_phasors
+        windows = turned.reshape(self.antennas, self.symbols, stride)[..., : self.size]
+        spectra = fft.fft(windows, axis=2, workers=1) * self._script_reference
+        profile = fft.ifft(spectra, axis=2, norm="forward", overwrite_x=True, workers=1)
+        found = fft.fft(profile, axis=1, overwrite_x=True, workers=1)
+        return np.asarray(np.sum(found.real**2 + found.imag**2, axis=0))
+
+    @cached_property
+    def _script_phasors(self) -> NDArray[np.complex64]:
+        places = round(self.start) + np.arange(self.symbols * (self.size + self.prefix))
+        return np.asarray(np.exp(-2j * np.pi * _CFO_CYCLES * places), np.complex64)
+
+    @cached_property
+    def _script_reference(self) -> NDArray[np.complex64]:
+        whole = np.zeros((self.symbols, self.size), np.complex64)
+        # Alternating signs move zero Doppler to the middle.
+        whole[:, self.bins % self.size] = self.reference * np.where(np.arange(self.symbols) % 2, -1, 1)[:, None]
+        return whole
+
     def bare_rows(self) -> Any:
         return fft.fft(self.grid, axis=2, workers=1)
 
@@ -147,9 +174,15 @@ def stages() -> list[Stage]:
                 lambda delays=delays: frame.power(delays),  # type: ignore[misc]
                 {
                     "scipy transforms": lambda delays=delays: frame.bare_frame(delays),  # type: ignore[misc]
+                    **({"scipy script, complex64": frame.script_power} if delays is None else {}),
                     "numpy": lambda delays=delays: frame.plain_power(delays),  # type: ignore[misc]
                 },
-                {"scipy transforms": Goal(goal), "numpy": Goal(12, at_least=True)} if delays is None
+                {
+                    "scipy transforms": Goal(goal),
+                    "scipy script, complex64": Goal(1.2, at_least=True),
+                    "numpy": Goal(12, at_least=True),
+                }
+                if delays is None
                 else {"scipy transforms": Goal(goal)},
             )
         )  # fmt: skip

@@ -18,7 +18,7 @@ from testbed.truth import ClockTruth, time_offset
 SCENARIO = """
 [experiment]
 name = "yard"
-seed = 3
+seed = 7
 rounds = 2
 methods = [%s]
 [waveform]
