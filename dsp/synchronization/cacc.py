@@ -28,6 +28,8 @@ _LARGEST_MOTION = 0.18
 """The same for movers, -5 dB."""
 _ANTENNA_SIGMAS = 6.0
 """Excess of an antenna's power over its noise, in deviations, without which it hears nothing."""
+_CLEAR_OF_REST = 2.0
+"""Deviations that a Doppler must be from zero."""
 _PADDING = 4
 _NEWTON_STEPS = 10
 
@@ -267,6 +269,8 @@ class _MirroredFit:
                 break
             points = more
         fitted = sorted(self._fitted(points), key=lambda path: -path.snr_db)
+        # what cannot be told from rest was taken off with the mean: what is fitted there balances another path's fit
+        fitted = [path for path in fitted if abs(path.doppler_hz) > _CLEAR_OF_REST * path.doppler_std_hz]
         return [path for number, path in enumerate(fitted) if not self._is_product(path, fitted[:number])]
 
     def _is_product(self, path: _Fitted, stronger: list[_Fitted]) -> bool:
@@ -406,8 +410,8 @@ class _MirroredFit:
         products = len(self._products)
         noise = float(np.mean(np.abs(left) ** 2))
         energy = left.shape[1] * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
-        # Energy of two complex cells a product, the greatest of as many as the map has.
-        threshold = gammainccinv(2 * products, _FALSE_ALARM / left.shape[1])
+        # Energy of two complex cells a product, the greatest of a continuous search: of four times the map's cells.
+        threshold = gammainccinv(2 * products, _FALSE_ALARM / (4.0 * left.shape[1]))
         apart = points[:, 0] > 0.2 * self._delay_cell_s
         significant: FloatArray = points[(energy > threshold) & apart]
         return significant
