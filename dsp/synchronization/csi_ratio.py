@@ -17,8 +17,9 @@ _FALSE_ALARM = 1e-3
 """Per link, of each of the two searches for lines: for the moving path, and for what it leaves."""
 _ANTENNA_SIGMAS = 6.0
 """Excess of an antenna's power over its noise, in deviations, without which it hears nothing."""
-_LARGEST_MOVING = 0.5
-"""Of the static power: nearer to one the two change roles, and the Doppler its sign."""
+_LARGEST_MOVING = 10.0 ** (-0.5)
+"""Of the static power: nearer to one the two change roles, and the Doppler its sign; another mover blurs which is which
+by as much as 4.6 dB."""
 _LARGEST_FIRST_ORDER = 10.0 ** (-1.4)
 """Of the static power: -14 dB, beyond which the first order is biased by more than its deviation."""
 _LARGEST_REST = 0.02
