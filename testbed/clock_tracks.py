@@ -13,6 +13,7 @@ from dsp.channel import FloatArray
 from dsp.clock_tracker import ClockMeasurement, ClockPrediction, ClockTracker
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw
+from testbed.calibration_records import temperature_of
 from testbed.closing import Closed, Found, Offsets, closed_round
 from testbed.pairs import difference, power_law
 from testbed.results import ClosureRow, Epoch, EventRow, NodeRow
@@ -111,6 +112,8 @@ class ClockTracks:
             self._fill(rows, epoch)
         for row in rows:
             _judge(row, captures)
+            if row.node in captures:
+                row.temperature_c = temperature_of(captures[row.node].settings or {})
         done.nodes.extend(rows)
         return done
 

@@ -174,6 +174,8 @@ class NodeRow(msgspec.Struct, kw_only=True):
     offset_error_s: float | None = None
     """Closed or predicted minus truth, where known."""
     tracked_error_s: float | None = None
+    temperature_c: float | None = None
+    """Of the radio, where it tells."""
     reason: str = ""
 
 

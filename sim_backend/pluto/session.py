@@ -304,6 +304,7 @@ class _Transcript:
         self.heard = bytearray()
 
     def line(self) -> bytes:
+        """Next line of what it said; see `Stream`."""
         end = self._said.find(b"\n")
         if end < 0:
             raise ConnectionResetError("the client is gone")
@@ -312,6 +313,7 @@ class _Transcript:
         return line
 
     def exactly(self, count: int) -> bytearray:
+        """So many bytes of what it said; see `Stream`."""
         if count > len(self._said):
             raise ConnectionResetError("the client is gone")
         data = self._said[:count]
@@ -319,6 +321,7 @@ class _Transcript:
         return data
 
     def send(self, *parts: bytes | memoryview) -> None:
+        """Keep what it hears; see `Stream`."""
         for part in parts:
             self.heard += part
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from testbed.capture import Departure, Stretch
 from testbed.radio.base import Applied, Capabilities, RadioError, Reception, RefusalError, Settings
 from testbed.radio.usrp_clock import SampleClock, Sync, in_one_line, master_clock_hz, synchronize, unlocked
+from testbed.radio.usrp_sensors import temperatures
 from testbed.scenario import Usrp
 
 __all__ = ["UsrpRadio"]
@@ -236,6 +237,7 @@ class UsrpRadio:
             "tx_gain_db": usrp.get_tx_gain(self._options.transmit_channel),
             "bandwidth_hz": usrp.get_rx_bandwidth(0),
             "master_clock_hz": usrp.get_master_clock_rate(),
+            **temperatures(usrp),
         }
 
     # Samples -------------------------------------------------------------------------------------------------------
@@ -280,6 +282,7 @@ class UsrpRadio:
             # All or none: a burst whose time is not certain gives no departure.
             departures=tuple(Departure(0, tick, 0.0) for tick in departures) if len(departures) == len(queued) else (),
             events=tuple({"code": code, "text": text} for code, text in events),
+            conditions=temperatures(made.usrp),
         )
 
     def close(self) -> None:

@@ -98,6 +98,7 @@ class World:
     def captures(self, begin, *, stream=0, absent=()):
         return {
             name: SimpleNamespace(
+                settings=None,
                 node=name,
                 stream=stream,
                 truth=None,
