@@ -46,8 +46,8 @@ _POLL_MS = 100
 _GRACE_S = 1.5
 """How long a run in which fewer than two nodes answer waits for one to come back."""
 _START_SILENCE_S = 7.0
-_READMIT_S = 3.0
-"""How long the others wait for the radio of one that has come back."""
+_READMIT_S = (3.0, 24.0)
+"""How long the others wait for the radio of one that has come back: at first, and at most, after it was too late."""
 _ETHER_SILENCE_S = 6.0
 _PATIENCE_S = 4.0
 """How long a run that ends before its time waits for the round that is being processed."""
@@ -232,6 +232,7 @@ class _Run:
         self._ether: EtherChild | None = None
         self._round: int | None = None
         self._admitting = True
+        self._readmit_s = _READMIT_S[0]
         self._processed = False
         """Every round that was to be recorded has been processed."""
         self._told = 0
@@ -334,7 +335,7 @@ class _Run:
     def _readmit(self) -> None:
         """Between rounds, when nobody waits for anybody in the ether, let those in who have come back."""
         self._configure_new()
-        deadline = time.monotonic() + _READMIT_S
+        deadline = time.monotonic() + self._readmit_s
         self._admitting = True
         while any(peer.returning for peer in self._peers.values()) and time.monotonic() < deadline:
             self._attend()
@@ -403,7 +404,9 @@ class _Run:
                     peer.ready = True
                     self._found(peer)
                 case Ready():
-                    # Too late: nobody shall wait for a radio that was not told to record.
+                    # Too late: nobody shall wait for a radio that was not told to record. It is configured anew, from
+                    # the beginning, for which it then needs as long as it did.
+                    self._readmit_s = min(2 * self._readmit_s, _READMIT_S[1])
                     peer.configured = False
                     self._drop(peer)
                 case Captured() if message.round == self._round and peer.wanted:

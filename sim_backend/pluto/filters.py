@@ -5,9 +5,9 @@ times half the RF bandwidth, and a Butterworth low pass of third order at 1.4 ti
 third order at 1.6 times, and one pole at 5 times. Digital: half-band stages by two or three, and the FIR filter that
 was loaded.
 
-Two things are left out on purpose. A filter counts as one where it passes most: levels are what the gains say. And the
-delay at the carrier is taken off: it belongs to the chain's delay, which is stated elsewhere; what remains of the phase
-is dispersion.
+Two things are left out on purpose. A filter counts as one where it passes most: levels are what the gains say. And its
+delay, as one measures it over the inner four fifths of the band, belongs to the chain's, which is stated elsewhere;
+what remains of the phase is dispersion.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _HALF_BANDS: dict[bool, dict[tuple[str, int], tuple[int, ...]]] = {
         ),
     },
 }  # fmt: skip
+_BAND = 0.4
+"""Of the sample rate on either side: what a signal occupies."""
 _SHORTEST, _LONGEST = 128, 1024
 """Samples on either side for which an impulse response is followed."""
 _BLOCKS = 16
@@ -56,8 +58,8 @@ class PathFilter:
     """Filters of one direction."""
 
     transmit: bool
-    bandwidth_hz: int
-    """RF bandwidth, both sides of the carrier together."""
+    bandwidth_hz: int | None
+    """RF bandwidth, both sides of the carrier together; None leaves the analog filters out."""
     stages: tuple[int, int, int] = (1, 1, 1)
     """Factors of the third, second and first half-band stage; 1 where one is bypassed."""
     factor: int = 1
@@ -70,15 +72,18 @@ class PathFilter:
         whole = self._product(frequency_hz, rate_hz)
         grid = np.linspace(-rate_hz / 2, rate_hz / 2, 1025)
         largest = float(np.max(np.abs(self._product(grid, rate_hz))))
-        # The delay at the carrier, by the phase's slope over a millionth of the band.
-        step = 1e-6 * rate_hz
-        low, high = self._product(np.array([-step, step]), rate_hz)
-        slope = np.angle(high * np.conj(low)) / (2 * step) if abs(high) and abs(low) else 0.0
+        # Odd over frequency, so that one side is enough: a slope without an offset, by weighted least squares.
+        inner = np.linspace(0.0, _BAND * rate_hz, 513)
+        passed = self._product(inner, rate_hz)
+        weight = np.abs(passed) ** 2
+        slope = np.sum(weight * inner * np.unwrap(np.angle(passed))) / (np.sum(weight * inner**2) or 1.0)
         return np.asarray(whole * np.exp(-1j * slope * frequency_hz) / (largest or 1.0))
 
     def _product(self, frequency_hz: NDArray[np.float64], rate_hz: float) -> ComplexArray:
-        butterworth, pole = (2j * frequency_hz / (ratio * self.bandwidth_hz) for ratio in _ANALOG[self.transmit])
-        whole = 1 / ((1 + butterworth) * (1 + butterworth + butterworth**2)) / (1 + pole)
+        whole = np.ones(np.shape(frequency_hz), np.complex128)
+        if self.bandwidth_hz is not None:
+            butterworth, pole = (2j * frequency_hz / (ratio * self.bandwidth_hz) for ratio in _ANALOG[self.transmit])
+            whole = 1 / ((1 + butterworth) * (1 + butterworth + butterworth**2)) / (1 + pole)
         for taps, tap_rate_hz in self._digital(rate_hz):
             places = np.arange(len(taps)) - (len(taps) - 1) / 2
             whole = whole * (np.exp(-2j * np.pi * np.multiply.outer(frequency_hz / tap_rate_hz, places)) @ taps)
@@ -99,7 +104,9 @@ class PathFilter:
 
 def reach(path: PathFilter, rate_hz: float) -> int:
     """Samples before and after one that it is made of, as far as they are followed: a power of two."""
-    slowest = _TIME_CONSTANTS * rate_hz / (np.pi * _ANALOG[path.transmit][0] * path.bandwidth_hz)
+    slowest = 0.0
+    if path.bandwidth_hz is not None:
+        slowest = _TIME_CONSTANTS * rate_hz / (np.pi * _ANALOG[path.transmit][0] * path.bandwidth_hz)
     wanted = max(_SHORTEST, ceil(len(path.taps) / 2) + ceil(slowest))
     return min(1 << (wanted - 1).bit_length(), _LONGEST)
 
