@@ -137,8 +137,8 @@ def test_a_clients_filters_shape_what_is_looped_back(directions: tuple[str, ...]
     passed = np.abs(expected) > 0.1
     assert 10 < np.count_nonzero(passed) < bins.size - 10
     np.testing.assert_allclose(decibels(got[passed]), decibels(expected[passed]), atol=0.1)
-    # What is stopped is below what twelve bits' rounding leaves of a tone.
-    assert np.max(np.abs(got[~passed]) - np.abs(expected[~passed])) < 3e-3
+    # Of a tone of 36 counts rounding leaves half a per cent; the filters themselves are held to 1e-3 above.
+    assert np.max(np.abs(got[~passed]) - np.abs(expected[~passed])) < 6e-3
 
 
 def test_thermal_noise_goes_through_the_receivers_filters() -> None:
