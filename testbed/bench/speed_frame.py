@@ -108,10 +108,10 @@ class Frame:
         It does less: windows stand at whole samples, so that the rest of the timing and the clocks' difference stay in.
         """
         stride = self.size + self.prefix
-        begin = round(self.start)
+        begin = round(self.start) - self.prefix
         stretch = self.counts[:, begin : begin + self.symbols * stride].astype(np.float32).view(np.complex64)[..., 0]
         turned = stretch * self._script_phasors
-        windows = turned.reshape(self.antennas, self.symbols, stride)[..., : self.size]
+        windows = turned.reshape(self.antennas, self.symbols, stride)[..., self.prefix :]
         spectra = fft.fft(windows, axis=2, workers=1) * self._script_reference
         profile = fft.ifft(spectra, axis=2, norm="forward", overwrite_x=True, workers=1)
         found = fft.fft(profile, axis=1, overwrite_x=True, workers=1)
@@ -119,7 +119,7 @@ class Frame:
 
     @cached_property
     def _script_phasors(self) -> NDArray[np.complex64]:
-        places = round(self.start) + np.arange(self.symbols * (self.size + self.prefix))
+        places = round(self.start) - self.prefix + np.arange(self.symbols * (self.size + self.prefix))
         return np.asarray(np.exp(-2j * np.pi * _CFO_CYCLES * places), np.complex64)
 
     @cached_property
