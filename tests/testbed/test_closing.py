@@ -40,7 +40,7 @@ def heard(names="abc"):
 
 
 def captures(names="abc", stream=0):
-    one = SimpleNamespace(stream=stream, truth=None, rate_hz=RATE)
+    one = SimpleNamespace(stream=stream, truth=None, rate_hz=RATE, settings=None)
     return {
         name: SimpleNamespace(
             **vars(one), node=name, stretches=(SimpleNamespace(first_tick=0, samples=2_000_000),)
