@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
@@ -19,6 +18,7 @@ from dsp.network.metrics import Mean
 from dsp.network.nulling import Load, communication_rate, echo_ratio, sensing_rate
 from dsp.network.poisson import nearest_stations
 from testbed.errors import UserError
+from testbed.toml_file import read_toml
 
 __all__ = ["Metric", "NetworkFile", "load_network", "network_metrics"]
 
@@ -101,17 +101,7 @@ def load_network(path: Path) -> NetworkFile:
     UserError
         One line: the file, the key, what is wrong.
     """
-    try:
-        said = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), NetworkFile)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        raise UserError(f"{path}: {where.strip('.`') or 'the file'}: {text[0].lower()}{text[1:]}") from None
+    said = read_toml(path, NetworkFile)
     load = _load(said)
     if load.spent() > said.network.antennas:
         raise UserError(

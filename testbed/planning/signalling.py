@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
@@ -21,6 +20,7 @@ from dsp.network.spectral_design import SpectralDesign, Spectrum, design_over_ba
 from testbed.errors import UserError
 from testbed.planning.symbol_level import SymbolLevel, symbol_level
 from testbed.precoders import PrecoderFile
+from testbed.toml_file import read_toml
 
 __all__ = ["Signalling", "SignallingFile", "block_middles_hz", "load_signalling", "precoder_file", "solve"]
 
@@ -121,17 +121,7 @@ def load_signalling(path: Path) -> SignallingFile:
     UserError
         One line: the file, the key, what is wrong.
     """
-    try:
-        said = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), SignallingFile)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        raise UserError(f"{path}: {where.strip('.`') or 'the file'}: {text[0].lower()}{text[1:]}") from None
+    said = read_toml(path, SignallingFile)
     wanted = said.design.sinr_db
     if isinstance(wanted, list) and len(wanted) != len(said.user):
         raise UserError(
