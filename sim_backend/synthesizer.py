@@ -18,10 +18,14 @@ _RF_VCO_HZ = 6_000_000_000
 BASEBAND_MODULUS = 2_088_960
 _BASEBAND_MAXIMUM_HZ = 1_430_000_000
 CARRIER_RANGE_HZ = (70e6, 6e9)
+_LOWEST_TRANSMIT_HZ = 46_875_000
+"""What the transmitter's largest divider leaves of the lowest VCO frequency."""
 RATE_RANGE_HZ = (25e6 / 48, 61.44e6)
 
 
-def applied_carrier_hz(requested_hz: Fraction | float, *, believed_hz: int = REFERENCE_HZ) -> Fraction:
+def applied_carrier_hz(
+    requested_hz: Fraction | float, *, believed_hz: int = REFERENCE_HZ, transmit: bool = False
+) -> Fraction:
     """Local oscillator nearest to the requested one, exact, at the nominal reference.
 
     A driver that believes the reference to be ``believed_hz`` (``xo_correction``) computes the word by that.
@@ -29,10 +33,10 @@ def applied_carrier_hz(requested_hz: Fraction | float, *, believed_hz: int = REF
     Raises
     ------
     ValueError
-        Outside 70 MHz to 6 GHz.
+        Outside 70 MHz to 6 GHz; the transmitter alone begins at 46.875 MHz.
     """
     requested = Fraction(requested_hz)
-    if not CARRIER_RANGE_HZ[0] <= requested <= CARRIER_RANGE_HZ[1]:
+    if not (_LOWEST_TRANSMIT_HZ if transmit else CARRIER_RANGE_HZ[0]) <= requested <= CARRIER_RANGE_HZ[1]:
         raise ValueError(f"a carrier of {float(requested):g} Hz is outside the AD936x's 70 MHz to 6 GHz")
     divider = 1
     while requested * divider <= _RF_VCO_HZ:

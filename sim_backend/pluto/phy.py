@@ -214,7 +214,8 @@ class Transceiver:
 
     def _retune(self, path: str) -> None:
         """The synthesizer locks anew, at a phase of its own; the frequency loses its last bit in the clock tree."""
-        applied = applied_carrier_hz(self._carriers[path] & ~1, believed_hz=self._believed_hz)
+        wanted = self._carriers[path] & ~1
+        applied = applied_carrier_hz(wanted, believed_hz=self._believed_hz, transmit=path == "transmit")
         settings = self._engine.settings
         changes: dict[str, object] = {f"{path}_hz": applied}
         changes[f"{path}_tune"] = (settings.receive_tune if path == "receive" else settings.transmit_tune) + 1

@@ -97,12 +97,30 @@ def test_tones_read_back_as_a_board_printed() -> None:
     assert read_back("phase", b"90000") == b"90000"
 
 
+@pytest.mark.parametrize("oscillator", ["RX_LO", "TX_LO"])
+@pytest.mark.parametrize("model", ["1r1t", "2r2t"])
+def test_oscillators_reach_both_ends_of_what_they_say(model: str, oscillator: str) -> None:
+    pluto = Pluto(model, Cable({"1r1t": 1, "2r2t": 2}[model], FrontEndSpec()))
+    head = f"ad9361-phy OUTPUT {oscillator} frequency"
+
+    def said(text: str) -> list[bytes]:
+        return converse(pluto, text.encode()).split(b"\n")
+
+    low, _, high = said(f"READ {head}_available\r\n")[1].strip(b"[]\0").split()
+    for edge, beyond in ((int(low), int(low) - 1), (int(high), int(high) + 1)):
+        answers = said(f"WRITE {head} {len(str(edge)) + 1}\r\n{edge}\0READ {head}\r\n")
+        assert abs(int(answers[2].rstrip(b"\0")) - edge) <= 2
+        assert said(f"WRITE {head} {len(str(beyond)) + 1}\r\n{beyond}\0")[0] == b"-22"
+
+
 def test_gains_have_their_steps_and_tables() -> None:
     assert [attenuation_db(gain) for gain in (0.0, -0.25, -0.3, -10.0, -89.75)] == [0.0, -0.25, -0.25, -10.0, -89.75]
     assert [receive_range_db(hz) for hz in (1e9, 2.4e9, 5.8e9)] == [(-1, 73), (-3, 71), (-10, 62)]
-    assert automatic_gain_db("slow_attack", 40, -53.0, 2.4e9) == 40  # -13 dBFS is good enough
-    assert automatic_gain_db("slow_attack", 50, -53.0, 2.4e9) == 41
-    assert automatic_gain_db("fast_attack", 40, -53.0, 2.4e9) == 41
+    # The driver's inner thresholds are -12 and -10 dBFS, and the fast loop's lock level -10 dBFS.
+    assert automatic_gain_db("slow_attack", 42, -53.5, 2.4e9) == 42
+    assert automatic_gain_db("slow_attack", 50, -53.5, 2.4e9) == 43
+    assert automatic_gain_db("slow_attack", 30, -53.5, 2.4e9) == 42
+    assert automatic_gain_db("fast_attack", 42, -53.5, 2.4e9) == 43
     assert automatic_gain_db("slow_attack", 40, -120.0, 2.4e9) == 71
 
 
