@@ -17,7 +17,7 @@ from dsp.sensing.detection import Detections, Search
 from dsp.synchronization.base import Need, Observation, Offset, require
 from dsp.synchronization.carrier_alias import ALIASED, drifting_alias
 from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_bound, moving, with_movers
-from dsp.synchronization.path_resolved_angle import static_directions
+from dsp.synchronization.path_resolved_angle import first_antenna_lag_s, static_directions
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
 from dsp.synchronization.path_resolved_dictionary import dictionary_paths
 from dsp.synchronization.slow_mover import delay_doubt_s, slow_mover_doubt_hz
@@ -299,9 +299,10 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
         if bound.sign_evidence[number] < max(_SIGN_EVIDENCE, second):
             open_signs += 1
             continue
+        lag_s = first_antenna_lag_s(path.amplitudes, csi.noise, float(csi.carrier_hz))
         movers.append(
             MovingPath(
-                delay_s=path.residual_delay_s - delay_s,
+                delay_s=path.residual_delay_s + lag_s - delay_s,
                 delay_std_s=hypot(float(bound.delay_std_s[number]), deviation_s),
                 doppler_hz=path.doppler_hz,
                 doppler_std_hz=float(bound.doppler_std_hz[number]),

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsp.channel import FloatArray
+from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.path_resolved_alignment import Aligned
 from dsp.synchronization.path_resolved_delay import StaticPaths, static_paths
 
-__all__ = ["StaticDirections", "static_directions"]
+__all__ = ["StaticDirections", "first_antenna_lag_s", "static_directions"]
 
 _CLOSEST_BEAMS = 0.3
 _SAME_BEAM_CELLS = 0.5
@@ -34,7 +34,10 @@ def static_directions(state: Aligned) -> StaticDirections:
 
     Over a uniform array a direction is what a delay is over frequency, its waveform over the subcarriers free: the
     same successive fit finds it. The projection that passes the strongest direction and nulls the others leaves
-    its paths, whose delay the subcarriers give although they do not resolve the scene.
+    its paths, whose delay the subcarriers give although they do not resolve the scene. A wave front that reaches the
+    antennas at different times turns from one to the next by 2π·(fc + f)·lateness: with the phase that much steeper
+    at higher frequencies the waveforms are those at the first antenna, and so is the delay. Antennas further apart
+    than half a wavelength leave whole turns open, each of them one period of the carrier.
 
     Raises
     ------
@@ -52,6 +55,7 @@ def static_directions(state: Aligned) -> StaticDirections:
         weights=1.0 / state.csi.noise,
         noise=1.0 / weights,
         closest_cells=_CLOSEST_BEAMS,
+        stretch=1.0 + frequency / float(state.csi.carrier_hz),
     )
     columns = np.exp(-2j * np.pi * np.outer(np.arange(antennas), directions.delays_s))
     whitened = columns / np.sqrt(state.csi.noise)[:, None]
@@ -69,3 +73,22 @@ def static_directions(state: Aligned) -> StaticDirections:
         reference=beam,
         unresolved=directions.unresolved,
     )
+
+
+def first_antenna_lag_s(amplitudes: ComplexArray, noise: FloatArray, carrier_hz: float) -> float:
+    """Delay of a path at the first antenna beyond that of a fit with one delay for all, in seconds.
+
+    The fit's delay is the mean over the antennas, weighted by their SNR. The wave is at each of them earlier than at
+    the one before by what the phase from antenna to antenna, at the carrier, says.
+
+    Parameters
+    ----------
+    amplitudes : complex array, shape (antenna,)
+        Of a uniform line, half a wavelength or less from antenna to antenna.
+    noise : float array, shape (antenna,)
+    carrier_hz : float > 0
+    """
+    step_rad = float(np.angle(np.sum(amplitudes[1:] * amplitudes[:-1].conj())))
+    weights = np.abs(amplitudes) ** 2 / noise
+    place = float(np.average(np.arange(len(amplitudes)), weights=weights)) if weights.any() else 0.0
+    return step_rad * place / (2.0 * np.pi * carrier_hz)

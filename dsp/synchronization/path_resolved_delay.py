@@ -43,7 +43,13 @@ class StaticPaths:
 
 
 def static_paths(
-    subcarrier_hz: FloatArray, channel: ComplexArray, *, weights: FloatArray, noise: FloatArray, closest_cells: float
+    subcarrier_hz: FloatArray,
+    channel: ComplexArray,
+    *,
+    weights: FloatArray,
+    noise: FloatArray,
+    closest_cells: float,
+    stretch: FloatArray | None = None,
 ) -> StaticPaths:
     """Paths of one channel, one after the other where most of the remainder is, until it is noise.
 
@@ -61,10 +67,13 @@ def static_paths(
     closest_cells : float > 0
         Least separation of two paths in resolution cells 1/bandwidth: one for delays that the bandwidth resolves,
         less for a sparse dictionary.
+    stretch : float array, shape (antenna,), optional
+        Factor of the frequencies on each antenna, near one. The same fit finds directions, antennas in the
+        subcarriers' place, and a direction's phase from antenna to antenna is the more the higher the frequency.
     """
     from scipy.stats import gamma
 
-    fit = _Channel(subcarrier_hz, channel, weights, noise)
+    fit = _Channel(subcarrier_hz, channel, weights, noise, stretch)
     threshold = float(gamma.isf(_FALSE_ALARM / (2.0 * len(subcarrier_hz)), len(channel)))
     closest_s = closest_cells / fit.band_hz
     delays = fit.refined(np.array([fit.grid_s[int(np.argmax(fit.gain(np.zeros(0))))]]))
@@ -106,12 +115,18 @@ class _Channel:
     """Channel scaled to unit noise, and sums of paths fitted to it."""
 
     def __init__(
-        self, subcarrier_hz: FloatArray, channel: ComplexArray, weights: FloatArray, noise: FloatArray
+        self,
+        subcarrier_hz: FloatArray,
+        channel: ComplexArray,
+        weights: FloatArray,
+        noise: FloatArray,
+        stretch: FloatArray | None,
     ) -> None:
         self._f = subcarrier_hz
         self._root = np.sqrt(weights)
         self._deviation = np.sqrt(noise)
-        self._target = (channel * self._root / self._deviation[:, None]).T
+        self._target = channel * self._root / self._deviation[:, None]
+        self._scales = np.ones(1) if stretch is None else stretch
         self.band_hz = float(np.ptp(subcarrier_hz)) * len(subcarrier_hz) / (len(subcarrier_hz) - 1)
         self._spacing_hz = float(np.min(np.diff(subcarrier_hz)))
         self._bins = np.rint((subcarrier_hz - subcarrier_hz[0]) / self._spacing_hz).astype(np.int64)
@@ -130,19 +145,22 @@ class _Channel:
     def gain(self, delays_s: FloatArray) -> FloatArray:
         """Energy that one more path at each grid delay explains, in units of the noise: Gamma(antennas) by chance."""
         remainder = self.amplitudes(delays_s)[1] if len(delays_s) else self._target
-        padded = np.zeros((self._size, remainder.shape[1]), dtype=np.complex128)
-        padded[self._bins] = remainder * self._root[:, None]
-        sums = np.fft.ifft(padded, axis=0, norm="forward")
-        return np.asarray(np.sum(np.abs(sums) ** 2, axis=1) / float(np.sum(self._root**2)))
+        padded = np.zeros((len(remainder), self._size), dtype=np.complex128)
+        padded[:, self._bins] = remainder * self._root
+        sums = np.fft.ifft(padded, axis=1, norm="forward")
+        return np.asarray(np.sum(np.abs(sums) ** 2, axis=0) / float(np.sum(self._root**2)))
 
     def amplitudes(self, delays_s: FloatArray) -> tuple[ComplexArray, ComplexArray]:
-        """Least-squares amplitudes (antenna, path), and what they leave in units of noise (subcarrier, antenna)."""
+        """Least-squares amplitudes (antenna, path), and what they leave in units of noise (antenna, subcarrier)."""
         columns = self._columns(delays_s)
-        solved = np.linalg.lstsq(columns, self._target, rcond=1e-10)[0]
-        return np.asarray((solved * self._deviation).T), np.asarray(self._target - columns @ solved)
+        solved = (np.linalg.pinv(columns, rcond=1e-10) @ self._target[..., None])[..., 0]
+        left = self._target - (columns @ solved[..., None])[..., 0]
+        return np.asarray(solved * self._deviation[:, None]), np.asarray(left)
 
     def _columns(self, delays_s: FloatArray) -> ComplexArray:
-        return np.asarray(np.exp(-2j * np.pi * np.outer(self._f, delays_s)) * self._root[:, None])
+        """Paths of unit amplitude, shape (antenna, subcarrier, path); of one antenna where all see the same."""
+        turns = self._scales[:, None, None] * np.outer(self._f, delays_s)
+        return np.asarray(np.exp(-2j * np.pi * turns) * self._root[:, None])
 
     def refined(self, delays_s: FloatArray, steps: int = _STEPS) -> FloatArray:
         """All delays at their joint least squares near the given ones (Levenberg–Marquardt)."""
@@ -177,10 +195,11 @@ class _Channel:
         """Normal equations of the delays with the amplitudes projected out."""
         columns = self._columns(delays_s)
         scaled = amplitudes / self._deviation[:, None]
-        slopes = -2j * np.pi * self._f[:, None] * columns
+        slopes = -2j * np.pi * self._scales[:, None, None] * self._f[:, None] * columns
         basis = np.linalg.qr(columns)[0]
-        slopes = slopes - basis @ (basis.conj().T @ slopes)
-        fisher = ((slopes.conj().T @ slopes) * (scaled.conj().T @ scaled)).real
-        gradient = np.sum(scaled.T.conj() * (slopes.conj().T @ rest), axis=1).real
+        slopes = slopes - basis @ (basis.conj().swapaxes(1, 2) @ slopes)
+        turned = slopes.conj().swapaxes(1, 2)
+        fisher = np.sum((turned @ slopes) * (scaled.conj()[:, :, None] * scaled[:, None, :]), axis=0).real
+        gradient = np.sum(scaled.conj() * (turned @ rest[..., None])[..., 0], axis=0).real
         count = len(delays_s)
         return fisher + 1e-12 * np.trace(fisher) / count * np.eye(count), gradient

@@ -185,7 +185,7 @@ def static_reference(
     paths = direct_and_echoes(generator, grid, 1, cells=(2.5, 5.0)) if paths is None else paths
     line = paths[0]
     moving = mover_of(generator, line, -12.0) if mover is None else mover(generator, line)
-    common: dict[str, Any] = {"grid": grid, "snr_db": snr_db, "antennas": ANTENNAS}
+    common: dict[str, Any] = {"grid": grid, "snr_db": snr_db, "antennas": ANTENNAS, "crossing": True}
     csi, departure, _ = heard(generator, clocks, [*paths, moving], cfo_missed_hz=cfo_missed_hz, **common)
     reverse = reverse_departure = None
     if both_ways:

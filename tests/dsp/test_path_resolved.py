@@ -38,8 +38,8 @@ def scene(rng, *, static, movers=(), antennas=1, snr_db=20.0, jitter_s=3e-9, cfo
     paths = [(delay, amplitude, 0.0, sine) for delay, amplitude, sine in static] + list(movers)
     for delay, amplitude, doppler, sine in paths:
         turn = np.exp(2j * np.pi * (rng.random() + doppler * np.outer(middle, 1 + f / CARRIER)))
-        array = np.exp(1j * np.pi * sine * np.arange(antennas))
-        values += amplitude * array[:, None, None] * turn * np.exp(-2j * np.pi * f * delay)
+        array = np.exp(1j * np.pi * sine * np.outer(np.arange(antennas), 1 + f / CARRIER))
+        values += amplitude * array[:, None] * turn * np.exp(-2j * np.pi * f * delay)
     timing = jitter_s * rng.standard_normal(packets)
     phase = 2 * np.pi * (rng.random(packets) if cfo_hz is None else cfo_hz * t)
     values *= np.exp(1j * phase[:, None] - 2j * np.pi * np.outer(timing, f))
@@ -104,6 +104,17 @@ def test_movers_and_packets_are_referred_to_the_static_path(method):
     assert np.max(np.abs(normalised)) < 5
     assert abs(np.mean(np.square(normalised)) - 1) < 3 * np.sqrt(2 / len(normalised))
     assert np.std(timings) < 1.3 * offset.details["packet_timing_std_s"]
+
+
+def test_delays_by_direction_are_those_at_the_first_antenna():
+    rng = np.random.default_rng(12)
+    for sine, other in ((0.9, -0.2), (-0.8, 0.5)):  # 0.28 ns from the first antenna to the centre
+        static = [(100e-9, 1.0, sine), (130e-9, 0.4, other)]
+        seen, timing, _ = scene(rng, static=static, movers=[(400e-9, 0.2, 200.0, -sine)], antennas=4, snr_db=30.0)
+        offset = PathResolvedAngle().estimate(seen)
+        assert offset.valid, offset.reason
+        assert abs(offset.details["apparent_delay_s"] - 10.25 / float(RATE) - timing.mean() - 100e-9) < 30e-12
+        assert abs(offset.details["movers"][0].delay_s - 300e-9) < 120e-12
 
 
 def test_the_mover_stays_at_its_bound_when_timing_and_phase_are_new_in_every_packet():
