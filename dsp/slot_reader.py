@@ -27,12 +27,15 @@ __all__ = ["BlockReading", "SlotReader", "drift_error_db", "strongest_delay_s"]
 
 _NOISE_BLOCKS = 32
 """Blocks looked at for the noise: it is known to 1 % then."""
+_LEAK = 10**-7.5
+"""Power that may leak between subcarriers of a block's average: 17 dB below the noise of 64 symbols at 40 dB."""
 
 
-def drift_error_db(clock_difference: float, subcarriers: int, fft_size: int) -> float:
-    """Error vector of `SlotReader` by the clocks' drift within a symbol, in decibels, mean over the subcarriers.
+def drift_error_db(clock_difference: float, subcarriers: int, fft_size: int, per_block: int) -> float:
+    """Error vector of `SlotReader`'s blocks by the clocks' drift within a symbol, in decibels, mean over the band.
 
-    Of the displacement ε = δ·(i - centre) the first order is taken off but for the derivative's own error; the second,
+    Of the displacement ε = δ·(i - centre) the first order is taken off but for the derivative's own error, which
+    leaks between subcarriers, whose elements differ from symbol to symbol: averages have it less. The second,
     (2πf·ε)²/2, remains: (π·δ·K)⁴/1600 in the mean over window and band.
 
     Parameters
@@ -41,8 +44,12 @@ def drift_error_db(clock_difference: float, subcarriers: int, fft_size: int) -> 
         δ: the transmitter's rate over the receiver's, less one.
     subcarriers, fft_size : int
         Active ones, and the transform's length.
+    per_block : int ≥ 1
+        Symbols averaged.
     """
-    first = (pi * clock_difference * subcarriers) ** 2 / 36 * _derivative_error(min((subcarriers + 1) / fft_size, 0.97))
+    occupancy = (subcarriers + 1) / fft_size
+    taps = _derivative(clock_difference, subcarriers, occupancy, per_block).size
+    first = _leak(clock_difference, subcarriers, per_block) * _differentiator(occupancy, taps)[1]
     second = (pi * clock_difference * subcarriers) ** 4 / 1600
     return 10 * log10(max(first + second, 1e-30))
 
@@ -95,7 +102,6 @@ class SlotReader:
         centres = self._firsts + (waveform.fft_size - 1) / 2
         self._centres = centres.reshape(self._blocks, per_block).mean(axis=1)
         self._frame_of_block = np.repeat(np.arange(frames), waveform.symbols // per_block)
-        self._taps = _derivative((waveform.active_subcarriers + 1) / waveform.fft_size)
 
     def read(
         self,
@@ -146,10 +152,12 @@ class SlotReader:
             raise ValueError(f"the slot from {starts[0]} to {starts[-1] + n} leaves the {counts.shape[1]} samples")
         turns = rotation * (starts - start)
         scale = sqrt(waveform.active_subcarriers) / (n * waveform.scale)
+        subcarriers = waveform.active_subcarriers
+        taps = _derivative(step - 1, subcarriers, (subcarriers + 1) / n, self._per_block)
         antennas = counts.shape[0]
-        sums = np.empty((antennas, self._blocks, waveform.active_subcarriers), np.complex64)
-        power = np.empty((antennas, self._frames, waveform.active_subcarriers), np.float32)
-        block_sums(n)(
+        sums = np.empty((antennas, self._blocks, subcarriers), np.complex64)
+        power = np.empty((antennas, self._frames, subcarriers), np.float32)
+        block_sums(n, taps.size)(
             np.ascontiguousarray(counts).view(np.int32)[..., 0],
             branches,
             starts,
@@ -159,7 +167,7 @@ class SlotReader:
             (places - starts + back_off(waveform)) / n,
             _phasors((waveform.symbol_samples * step - waveform.symbol_samples) / n, n, n // 2),
             ((np.arange(n) - centre) * (step - 1)).astype(np.float32),
-            self._taps,
+            taps,
             np.conj(sent),
             self._runs,
             np.stack(twiddles(n)),
@@ -251,21 +259,25 @@ def _phasors(cycles: float, count: int, zero: int) -> NDArray[np.float32]:
     return np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
 
 
-@lru_cache(maxsize=8)
-def _derivative(occupancy: float) -> NDArray[np.float32]:
-    """Antisymmetric differentiator, least squares over the occupied band: coefficient of each x[i+m] - x[i-m]."""
-    return _differentiator(occupancy)[0].astype(np.float32)
+def _derivative(clock_difference: float, subcarriers: int, occupancy: float, per_block: int) -> NDArray[np.float32]:
+    """Antisymmetric differentiator: coefficient of each x[i+m] - x[i-m], as few as keep the leakage small."""
+    for taps in (2, 6):
+        coefficients, error = _differentiator(occupancy, taps)
+        if _leak(clock_difference, subcarriers, per_block) * error < _LEAK:
+            break
+    return coefficients
 
 
-@lru_cache(maxsize=8)
-def _derivative_error(occupancy: float) -> float:
-    """Power of the differentiator's error over the derivative's."""
-    return _differentiator(occupancy)[1]
+def _leak(clock_difference: float, subcarriers: int, per_block: int) -> float:
+    """Power that leaks between subcarriers where the first order is not taken off, of an average's."""
+    return (pi * clock_difference * subcarriers) ** 2 / 36 / per_block
 
 
-def _differentiator(occupancy: float) -> tuple[NDArray[np.float64], float]:
+@lru_cache(maxsize=16)
+def _differentiator(occupancy: float, taps: int) -> tuple[NDArray[np.float32], float]:
+    """Least squares over the occupied band, and the power of its error over the derivative's."""
     omega = pi * min(occupancy, 0.97) * (np.arange(512) + 0.5) / 512
-    columns = 2 * np.sin(np.outer(omega, np.arange(1, 7)))
-    taps = solve(columns.T @ columns, columns.T @ omega, assume_a="pos")
-    left = columns @ taps - omega
-    return taps, float(left @ left / (omega @ omega))
+    columns = 2 * np.sin(np.outer(omega, np.arange(1, taps + 1)))
+    coefficients = solve(columns.T @ columns, columns.T @ omega, assume_a="pos")
+    left = columns @ coefficients - omega
+    return coefficients.astype(np.float32), float(left @ left / (omega @ omega))

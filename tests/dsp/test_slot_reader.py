@@ -85,7 +85,7 @@ def test_channel_is_that_of_the_paths(waveform, sent, ppm):
     error = found.csi.values - truth[:, None, :]
     error_db = 10 * np.log10(np.sum(np.abs(error) ** 2) / (error.shape[1] * np.sum(np.abs(truth) ** 2)))
     # what 14 bits leave, averaged over a block, is -79 dB
-    assert error_db < max(drift_error_db(ppm * 1e-6, 200, 256) + 4, -74)
+    assert error_db < max(drift_error_db(ppm * 1e-6, 200, 256, PER_BLOCK) + 4, -74)
     assert found.csi.reference.tick == 70 + 41
     assert found.csi.symbol_s.shape == (FRAMES * waveform.symbols // PER_BLOCK,)
     first = waveform.preamble_samples + 64 - 8 + 1.5 * 320 + 127.5
@@ -96,7 +96,7 @@ def test_channel_is_that_of_the_paths(waveform, sent, ppm):
 def test_drift_that_is_left_in_a_symbol_would_show(waveform, sent):
     """The first order that the reader takes off is 35 dB above what it leaves: the test above can fail."""
     plain = 10 * np.log10((np.pi * 60e-6 * 200) ** 2 / 36)
-    assert plain > drift_error_db(60e-6, 200, 256) + 30
+    assert plain > drift_error_db(60e-6, 200, 256, PER_BLOCK) + 30
 
 
 def test_noise_and_unexplained_power_are_those_put_in(waveform, sent):
