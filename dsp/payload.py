@@ -103,7 +103,9 @@ def grid_of(waveform: Waveform, information: NDArray[np.uint8], *, identity: int
     coded = np.concatenate([coded, _random_bits(capacity - coded.size, _PADDING_SEQUENCE)])
     grid = pilot_values(waveform, identity)
     levels = _levels(waveform.modulation)
-    _mapped(coded, _interleaving(capacity), levels, waveform.modulation.bits // 2, ~waveform.pilots, grid)
+    _mapped(
+        coded, _interleaving(capacity), levels, waveform.modulation.bits // 2, _data_places(waveform), grid.reshape(-1)
+    )
     return grid
 
 
@@ -210,9 +212,15 @@ def _codewords(waveform: Waveform) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4)
-def _interleaving(capacity: int) -> NDArray[np.int32]:
+def _interleaving(capacity: int) -> NDArray[np.uint32]:
     order = np.argsort(random_words(capacity, _INTERLEAVING_SEQUENCE, capacity), kind="stable")
-    return order.astype(np.int32)
+    return order.astype(np.uint32)
+
+
+@lru_cache(maxsize=4)
+def _data_places(waveform: Waveform) -> NDArray[np.uint32]:
+    """Places of the data's elements in the flat grid."""
+    return np.flatnonzero(~waveform.pilots).astype(np.uint32)
 
 
 def _scramble(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -76,12 +76,19 @@ def _decode_layered(posterior, starts, columns, shifts, lift, iterations, messag
 def _encode_blocks(information, rows, columns, shifts, lift, out):  # type: ignore[no-untyped-def]
     """Codewords (codeword, 24·lift) of ``information`` (codeword, 12·lift); the checks' entries in its half alone.
 
-    The rows' sum leaves the first parity block alone; the rest follows down the double diagonal.
+    The rows' sum leaves the first parity block alone; the rest follows down the double diagonal. Eight codewords share
+    a byte, one bit each: the checks are worked through once for all of them.
     """
     half = 12 * lift
     sums = np.empty((12, lift), np.uint8)
-    for c in range(len(information)):
-        word, bits = out[c], information[c]
+    bits, parity = np.empty(half, np.uint8), np.empty(half, np.uint8)
+    for begin in range(0, len(information), 8):
+        several = min(8, len(information) - begin)
+        bits[:] = 0
+        for c in range(several):
+            one = information[begin + c]
+            for i in range(half):
+                bits[i] |= one[i] << np.uint8(c)
         sums[:] = 0
         for e in range(len(rows)):
             total, block, shift = sums[rows[e]], bits[columns[e] * lift : (columns[e] + 1) * lift], shifts[e]
@@ -89,9 +96,7 @@ def _encode_blocks(information, rows, columns, shifts, lift, out):  # type: igno
                 total[z] ^= block[z + shift]
             for z in range(lift - shift, lift):
                 total[z] ^= block[z + shift - lift]
-        for i in range(half):
-            word[i] = bits[i]
-        first, second = word[half : half + lift], word[half + lift : half + 2 * lift]
+        first, second = parity[:lift], parity[lift : 2 * lift]
         first[:] = 0
         for row in range(12):
             total = sums[row]
@@ -100,27 +105,29 @@ def _encode_blocks(information, rows, columns, shifts, lift, out):  # type: igno
         for z in range(lift):
             second[z] = sums[0, z] ^ first[z + 1 if z + 1 < lift else 0]
         for row in range(1, 11):
-            before = word[half + row * lift : half + (row + 1) * lift]
-            after = word[half + (row + 1) * lift : half + (row + 2) * lift]
+            before, after = parity[row * lift : (row + 1) * lift], parity[(row + 1) * lift : (row + 2) * lift]
             for z in range(lift):
                 after[z] = sums[row, z] ^ before[z]
             if row == 6:
                 for z in range(lift):
                     after[z] ^= first[z]
+        for c in range(several):
+            word, one = out[begin + c], information[begin + c]
+            for i in range(half):
+                word[i] = one[i]
+                word[half + i] = (parity[i] >> np.uint8(c)) & np.uint8(1)
 
 
 @njit(cache=True)
-def _mapped(bits, order, levels, half, free, grid):  # type: ignore[no-untyped-def]
-    """Elements of ``grid`` where ``free``, from the bits in their interleaved order, ``half`` of them an axis."""
-    at = 0
-    for row in range(grid.shape[0]):
-        for column in range(grid.shape[1]):
-            if free[row, column]:
-                word, other = 0, 0
-                for _ in range(half):
-                    word = 2 * word + bits[order[at]]
-                    at += 1
-                for _ in range(half):
-                    other = 2 * other + bits[order[at]]
-                    at += 1
-                grid[row, column] = complex(levels[word], levels[other])
+def _mapped(bits, order, levels, half, places, grid):  # type: ignore[no-untyped-def]
+    """Elements of the flat ``grid`` at ``places``, from the bits in their interleaved order, ``half`` of them an axis.
+
+    Indices are unsigned: looking whether one counts from the end would take as long as the rest.
+    """
+    for element in range(len(places)):
+        at = 2 * half * element
+        word, other = np.uint32(0), np.uint32(0)
+        for bit in range(half):
+            word = np.uint32(2) * word + np.uint32(bits[order[at + bit]])
+            other = np.uint32(2) * other + np.uint32(bits[order[at + half + bit]])
+        grid[places[element]] = complex(levels[word], levels[other])
