@@ -33,41 +33,31 @@ def _cross_mean(values: NDArray[np.complex64], out: NDArray[np.complex128]) -> N
 
 
 @njit(cache=True)
-def _turned_back(
-    values: NDArray[np.complex64],
-    phase: NDArray[np.float64],
-    raster: tuple[float, float],
-    bins: NDArray[np.int64],
-    carrier: float,
-    out: NDArray[np.complex64],
-) -> None:
-    """(antenna, symbol, subcarrier) times exp(-j·phase·(1 + f/carrier)), phases by recurrence in double precision.
+def _turned(values, angle, slope, bins, cosine, sine, out):  # type: ignore[no-untyped-def]
+    """Rows (…, row, column) times exp(j·(angle[row] + slope[row]·bins[column])), phases by recurrence in double.
 
-    Eight recurrences side by side: one alone would wait for each product. 1000 steps keep 1e-13.
+    Eight recurrences side by side: one alone would wait for each product. 1000 steps keep 1e-13. ``cosine`` and
+    ``sine`` are room for a row, of the precision that the products shall have.
     """
-    antennas, symbols, subcarriers = values.shape
-    first, step = raster
+    antennas, rows, columns = values.shape
     length = (bins[-1] // 8 + 1) * 8
-    whole = np.empty(length, np.complex64)
-    cosine, sine = np.empty(subcarriers, np.float32), np.empty(subcarriers, np.float32)
+    whole_re, whole_im = np.empty(length), np.empty(length)
     state_re, state_im = np.empty(8), np.empty(8)
-    for symbol in range(symbols):
-        angle = -phase[symbol] * (1.0 + first / carrier)
-        slope = -phase[symbol] * step / carrier
+    for row in range(rows):
         for i in range(8):
-            state_re[i], state_im[i] = np.cos(angle + i * slope), np.sin(angle + i * slope)
-        turn_re, turn_im = np.cos(8 * slope), np.sin(8 * slope)
+            state_re[i], state_im[i] = np.cos(angle[row] + i * slope[row]), np.sin(angle[row] + i * slope[row])
+        turn_re, turn_im = np.cos(8 * slope[row]), np.sin(8 * slope[row])
         for begin in range(0, length, 8):
             for i in range(8):
-                whole[begin + i] = complex(np.float32(state_re[i]), np.float32(state_im[i]))
+                whole_re[begin + i], whole_im[begin + i] = state_re[i], state_im[i]
                 real = state_re[i] * turn_re - state_im[i] * turn_im
                 state_im[i] = state_re[i] * turn_im + state_im[i] * turn_re
                 state_re[i] = real
-        for k in range(subcarriers):
-            cosine[k], sine[k] = whole[bins[k]].real, whole[bins[k]].imag
+        for k in range(columns):
+            cosine[k], sine[k] = whole_re[bins[k]], whole_im[bins[k]]
         for antenna in range(antennas):
-            xs, ys = values[antenna, symbol], out[antenna, symbol]
-            for k in range(subcarriers):
+            xs, ys = values[antenna, row], out[antenna, row]
+            for k in range(columns):
                 a, b = xs[k].real, xs[k].imag
                 ys[k] = complex(a * cosine[k] - b * sine[k], a * sine[k] + b * cosine[k])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.fourier import transformed
+from dsp.phase_ramps import turned
 
 __all__ = ["StaticReference", "apply_reference", "rotated", "static_reference"]
 
@@ -143,18 +143,7 @@ def rotated(values: ComplexArray, csi: ChannelState, phase: FloatArray, *, coupl
         angle = phase[:, None]
         single = values.dtype == np.complex64
         return np.asarray(values * (np.exp(-1j * angle.astype(np.float32)) if single else np.exp(-1j * angle)))
-    carrier_hz = float(csi.carrier_hz)
-    if values.dtype != np.complex64:
-        return np.asarray(values * np.exp(-1j * np.outer(phase, 1.0 + csi.subcarrier_hz / carrier_hz)))
-    from dsp.kernels.channel import _turned_back
-
-    spacing = float(np.min(np.diff(csi.subcarrier_hz)))
-    bins = np.rint((csi.subcarrier_hz - csi.subcarrier_hz[0]) / spacing).astype(np.int64)
-    given: NDArray[np.complex64] = np.ascontiguousarray(values, dtype=np.complex64)
-    phases: NDArray[np.float64] = np.ascontiguousarray(phase, dtype=np.float64)
-    out = np.empty(given.shape, np.complex64)
-    _turned_back(given, phases, (float(csi.subcarrier_hz[0]), spacing), bins, carrier_hz, out)
-    return out
+    return turned(values, -phase, -phase / float(csi.carrier_hz), csi.subcarrier_hz)
 
 
 def _first_phase(csi: ChannelState) -> FloatArray:

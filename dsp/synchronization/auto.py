@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import pi
 
 import numpy as np
 from scipy.special import chdtri
@@ -128,12 +127,10 @@ def coherence(link: TwoWayLink, likelihood: Offset) -> tuple[float, float]:
     One where the directions are alike; √(power shared) or less where path phases or amplitudes differ.
     """
     u, v = likelihood.details["residual_to_s"], likelihood.details["residual_cfo_hz"]
-    f, t = link.subcarrier_hz, link.symbol_s
-    turn = 4.0 * pi * (u * f - v * np.outer(t, 1.0 + f / link.carrier_hz))
     known = link.weights > 0.0
     weights = link.weights[known]
     variances = link.forward_variance[known], link.reverse_variance[known]
-    total = float(abs(np.sum((link.product * np.exp(1j * turn))[known])))
+    total = float(abs(np.sum(link.derotated(link.product, u, v)[known])))
     powers = np.abs(link.forward[known]) ** 2 + np.abs(link.reverse[known]) ** 2 - variances[0] - variances[1]
     signal = 0.5 * float(np.sum(weights * powers))
     if signal <= 0.0:

@@ -54,15 +54,11 @@ def two_way_alias(link: TwoWayLink, residual: Residual) -> int:
     if len(time) < 3:
         return 0
     spacing_s = float(np.min(np.diff(time)))
-    stretch = 1.0 + link.subcarrier_hz / link.carrier_hz
-    turned = link.product * np.exp(4j * pi * residual.to_s * link.subcarrier_hz)
-    first_hz = residual.cfo_hz - 0.5 * _REACH / spacing_s
-    turned = turned * np.exp(-4j * pi * first_hz * np.outer(time, stretch))
-    onward = np.exp(-2j * pi / spacing_s * np.outer(time, stretch))
+    product = link.product
     sums = []
-    for _ in range(2 * _REACH + 1):
-        sums.append(2.0 * abs(complex(np.sum(turned))))
-        turned *= onward
+    for number in range(-_REACH, _REACH + 1):
+        trial_hz = residual.cfo_hz + 0.5 * number / spacing_s
+        sums.append(2.0 * abs(complex(np.sum(link.derotated(product, residual.to_s, trial_hz)))))
     return _chosen(np.array(sums))
 
 

@@ -8,6 +8,7 @@ from math import hypot, inf, pi
 import numpy as np
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.phase_ramps import turned
 from dsp.sensing.detection import Detection, Search
 from dsp.sensing.path_model import unit_paths
 from dsp.sensing.slot import SlotSensing, sense
@@ -59,8 +60,8 @@ class StaticScene:
 
 def derotated(csi: ChannelState, cfo_hz: float) -> ChannelState:
     """CSI with ``cfo_hz`` more taken off as its reference, the timing drift that goes with it included."""
-    turn = np.outer(csi.symbol_s, 1.0 + csi.subcarrier_hz / float(csi.carrier_hz))
-    values = (csi.values * np.exp(-2j * pi * cfo_hz * turn)).astype(csi.values.dtype)
+    angle = -2.0 * pi * cfo_hz * csi.symbol_s
+    values = turned(csi.values, angle, angle / float(csi.carrier_hz), csi.subcarrier_hz)
     return replace(csi, values=values, cfo_reference_hz=csi.cfo_reference_hz + cfo_hz)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
+from dsp.phase_ramps import turned
 from dsp.synchronization.base import Need, Observation, Offset, Port, require
 from dsp.synchronization.common_frequencies import at_common_frequencies
 
@@ -67,6 +68,11 @@ class TwoWayLink:
     def product(self) -> ComplexArray:
         """Weighted matched product, shape (symbol, subcarrier)."""
         return self.weights * self.forward * np.conj(self.reverse)
+
+    def derotated(self, values: ComplexArray, to_s: float, cfo_hz: float) -> ComplexArray:
+        """Product, or what has its shape, with residual offsets taken off: times exp(j4π·(u·f - v·t·(1 + f/fc)))."""
+        angle = -4.0 * pi * cfo_hz * self.symbol_s
+        return turned(values, angle, 4.0 * pi * to_s + angle / self.carrier_hz, self.subcarrier_hz)
 
 
 @dataclass(frozen=True)
@@ -130,9 +136,9 @@ def two_way_link(observation: Observation) -> TwoWayLink:
     # which would blur it over the slot and pass for travel between the slots. CFO²/fc: each counts seconds on its own
     # clock.
     common_hz = 0.5 * (forward.cfo_reference_hz + reverse.cfo_reference_hz - cfo_reference_hz**2 / carrier_hz)
-    stretch = 1.0 + forward.subcarrier_hz / carrier_hz
     for number, (state, middle) in enumerate(((forward, middle_forward), (reverse, middle_reverse))):
-        values[number] = values[number] * np.exp(2j * pi * common_hz * np.outer(state.symbol_s - middle, stretch))
+        angle = 2.0 * pi * common_hz * (state.symbol_s - middle)
+        values[number] = turned(values[number], angle, angle / carrier_hz, forward.subcarrier_hz)
     # The reverse symbols departed at these times on n's clock; m's clock, which timed them, ran cfo/carrier fast.
     middle_departed = middle_reverse * (1.0 - cfo_reference_hz / carrier_hz)
     epoch = forward.reference.shifted(middle_forward)
@@ -195,11 +201,8 @@ def rises(link: TwoWayLink, residual: Residual) -> bool:
     Derotated, a channel that both directions share adds up over symbols; noise is as strong at every other frequency,
     however the resampling to common frequencies has coloured it over delay.
     """
-    turn = residual.to_s * link.subcarrier_hz - residual.cfo_hz * np.outer(
-        link.symbol_s, 1.0 + link.subcarrier_hz / link.carrier_hz
-    )
     product = link.product
-    power = np.abs(np.fft.fft(np.sum(product * np.exp(4j * pi * turn), axis=1))) ** 2
+    power = np.abs(np.fft.fft(np.sum(link.derotated(product, residual.to_s, residual.cfo_hz), axis=1))) ** 2
     others = len(power) - 1
     level = float(power[1:].mean()) if others >= _ENOUGH_SYMBOLS else _COLOURED * float(np.sum(np.abs(product) ** 2))
     unsure = 1.0 + 2.0 / np.sqrt(max(others, _ENOUGH_SYMBOLS))

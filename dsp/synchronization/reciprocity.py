@@ -23,8 +23,6 @@ __all__ = ["ReciprocityMLE", "ReciprocityPencil", "greatest_likelihood", "likeli
 _FRINGE_PADDING = 32  # short frames far apart make fringes nearly alike: the grid must not decide between them
 _MOST_TERMS = 20  # of a series that takes the place of exponentials: up to 3 rad
 _NEARBY_RAD = 0.6  # phase at the band's edge within which Newton's method moves from a quarter of a cell
-_COUPLING_SMALL_RAD = 1e-2
-_COUPLING_FLOOR_RAD = 1e-5  # phase below which the product of frequency and time is left out of the rotation
 _NEWTON_STEPS = 30
 _LONG_RUN = 256  # samples from which on the Hankel matrix is not formed
 _POLE_SETTLED = 1e-16  # of the vector's square that a round of iteration may still move
@@ -116,12 +114,12 @@ def pencil_residual(link: TwoWayLink) -> Residual:
     spacing_hz = float(np.min(np.diff(link.subcarrier_hz)))
     blocks = frame_blocks(link.frame_of_symbol)
     for _ in range(_PENCIL_ROUNDS):
-        over_symbols = _rotated(product, link, to_s, cfo_hz).sum(axis=0)
+        over_symbols = link.derotated(product, to_s, cfo_hz).sum(axis=0)
         to_s -= _pole_angle([_filled(over_symbols, steps)]) / (4.0 * pi * spacing_hz)
         over_subcarriers = _symbol_sums(product, link, to_s, cfo_hz)
         cfo_hz += _symbol_pole(over_subcarriers, link.symbol_s, blocks)
     for _ in range(_FINISHING_ROUNDS):
-        to_s += _slope_left(_rotated(product, link, to_s, cfo_hz).sum(axis=0), link.subcarrier_hz)
+        to_s += _slope_left(link.derotated(product, to_s, cfo_hz).sum(axis=0), link.subcarrier_hz)
         cfo_hz -= _slope_left(_symbol_sums(product, link, to_s, cfo_hz), link.symbol_s)
     return _with_deviation(product, link, to_s, cfo_hz)
 
@@ -141,21 +139,6 @@ def _slope_left(samples: ComplexArray, axis: FloatArray) -> float:
     bend = 4.0 * pi * float(np.sum(in_phase.real * centred**2))
     slope = -float(np.sum(in_phase.imag * centred)) / bend if bend > 0.0 else 0.0
     return float(np.clip(slope, -0.125 / span, 0.125 / span))
-
-
-def _rotated(product: ComplexArray, link: TwoWayLink, to_s: float, cfo_hz: float) -> ComplexArray:
-    """Product with the given offsets taken off."""
-    over_frequency = np.exp(4j * pi * to_s * link.subcarrier_hz)
-    over_time = np.exp(-4j * pi * cfo_hz * link.symbol_s)
-    rotated: ComplexArray = product * over_time[:, None] * over_frequency
-    slope = -4.0 * pi * cfo_hz / link.carrier_hz
-    largest = abs(slope) * np.abs(link.symbol_s).max() * np.abs(link.subcarrier_hz).max()
-    if largest > _COUPLING_SMALL_RAD:
-        rotated *= np.exp(1j * slope * np.outer(link.symbol_s, link.subcarrier_hz))
-    elif largest > _COUPLING_FLOOR_RAD:  # second order suffices, to 2e-7
-        turn = slope * np.outer(link.symbol_s, link.subcarrier_hz)
-        rotated *= (1.0 - 0.5 * turn**2) + 1j * turn
-    return rotated
 
 
 def _coarse(product: ComplexArray, link: TwoWayLink) -> tuple[float, float]:
@@ -192,7 +175,7 @@ def _frames_joined(
 
 
 class _Expansion:
-    """Sums Σ_k R·f^i of every symbol, R what `_rotated` makes of the product, near one time offset: without making R.
+    """Sums Σ_k R·f^i of every symbol near one time offset, R the product derotated, without making R.
 
     The phase that a time offset a little off, and the product of frequency offset, frequency and time, add to a
     symbol's elements is linear in frequency. Its exponential expands into powers of f, to 1e-9: all of them come from
@@ -220,7 +203,7 @@ class _Expansion:
         turn = self._turn(to_s, cfo_hz)
         terms = _terms(float(np.abs(turn).max()))
         if terms is None or terms > self._terms:
-            return np.asarray(_rotated(self._product, self._link, to_s, cfo_hz) @ f[:, None] ** np.arange(orders))
+            return np.asarray(self._link.derotated(self._product, to_s, cfo_hz) @ f[:, None] ** np.arange(orders))
         found, factor = self._sums[:, :orders], np.ones(turn.shape, np.complex128)
         for term in range(1, terms + 1):
             factor = factor * (1j * turn / term)

@@ -188,9 +188,8 @@ class _Difference:
 
 def _difference(link: TwoWayLink, residual: Residual, to_s: float) -> _Difference:
     weights = link.weights
-    f, t = link.subcarrier_hz, link.symbol_s
-    turn = 4.0 * pi * to_s * f - 4.0 * pi * residual.cfo_hz * np.outer(t, 1.0 + f / link.carrier_hz)
-    aligned = link.forward * np.exp(1j * turn)
+    f = link.subcarrier_hz
+    aligned = link.derotated(link.forward, to_s, residual.cfo_hz)
     for block in frame_blocks(link.frame_of_symbol):  # slow phase wander between frames must not dim the average
         aligned[block] *= np.exp(-1j * np.angle(np.sum((weights * aligned * np.conj(link.reverse))[block])))
     sums = weights.sum(axis=0)
@@ -222,9 +221,7 @@ def _slow_phase_deviation(link: TwoWayLink, residual: Residual, observation: Obs
     t = link.symbol_s
     if len(t) < _FEWEST_SYMBOLS:
         return 0.0
-    f = link.subcarrier_hz
-    turn = 4.0 * pi * residual.to_s * f - 4.0 * pi * residual.cfo_hz * np.outer(t, 1.0 + f / link.carrier_hz)
-    sums = np.sum(link.product * np.exp(1j * turn), axis=1)
+    sums = np.sum(link.derotated(link.product, residual.to_s, residual.cfo_hz), axis=1)
     phase = np.angle(sums * np.conj(sums.sum()))
     span_s = float(np.ptp(t)) * len(t) / (len(t) - 1)
     cycles = 2.0 * pi * np.outer(t / span_s, [1.0, 2.0, 3.0])
@@ -251,11 +248,10 @@ def _turning_deviation(link: TwoWayLink, residual: Residual) -> float:
     What a slow mover adds to the path whose cell it is in turns that path in each direction by another amount; the
     offset takes half the difference, by the path's share of the power.
     """
-    weights, f, t = link.weights, link.subcarrier_hz, link.symbol_s
+    weights, t = link.weights, link.symbol_s
     if len(frame_blocks(link.frame_of_symbol)) > 1 or len(t) < _FEWEST_SYMBOLS:
         return 0.0  # over many frames the clocks' own wander turns more
-    turn = 4.0 * pi * residual.to_s * f - 4.0 * pi * residual.cfo_hz * np.outer(t, 1.0 + f / link.carrier_hz)
-    aligned = link.forward * np.exp(1j * turn)
+    aligned = link.derotated(link.forward, residual.to_s, residual.cfo_hz)
     aligned *= np.exp(-1j * np.angle(np.sum(weights * aligned * np.conj(link.reverse))))
     sums = weights.sum(axis=0)
     known = sums > 0.0
@@ -265,7 +261,9 @@ def _turning_deviation(link: TwoWayLink, residual: Residual) -> float:
     moment = np.sum(weights * time[:, None] * (apart - np.sum(weights * apart, axis=0) / sums[known]), axis=0)
     spread = np.sum(weights * time[:, None] ** 2, axis=0)
     power = float(np.count_nonzero(known))  # the directions are scaled to unit power
-    return 0.5 * turning_doubt_hz(scene[None], moment[None], spread, f[known], power=power, longest_s=float(np.ptp(t)))
+    return 0.5 * turning_doubt_hz(
+        scene[None], moment[None], spread, link.subcarrier_hz[known], power=power, longest_s=float(np.ptp(t))
+    )
 
 
 class _Fit:

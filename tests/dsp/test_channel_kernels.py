@@ -10,6 +10,7 @@ import pytest
 from dsp.channel import ChannelState
 from dsp.frame import FrameReader
 from dsp.moment import Moment
+from dsp.phase_ramps import turned
 from dsp.sensing.cross_antenna import mean_product
 from dsp.sensing.static_reference import rotated
 
@@ -52,6 +53,17 @@ def test_rotated_by_a_phase_that_grows_with_frequency(turns):
     found = rotated(values, csi, phase, coupled=True)
     assert found.dtype == np.complex64
     assert error_db(found, truth) < -130
+
+
+@pytest.mark.parametrize(("precision", "limit_db"), [(np.complex64, -130), (np.complex128, -240)])
+def test_turned_by_phases_linear_in_frequency(precision, limit_db):
+    rng = np.random.default_rng(9)
+    frequency = 20e6 / 1024 * np.concatenate([np.arange(-500, -20), np.arange(31, 480)])
+    values = values_of(rng, (7, frequency.size)).astype(precision)
+    angle, slope = 100 * rng.standard_normal(7), 3e-6 * rng.standard_normal(7)
+    found = turned(values, angle, slope, frequency)
+    assert found.dtype == precision
+    assert error_db(found, values * np.exp(1j * (angle[:, None] + np.outer(slope, frequency)))) < limit_db
 
 
 def test_windows_are_the_samples_turned_back():
