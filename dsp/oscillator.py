@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from math import pi, sqrt
+from math import exp, pi, sqrt
 
 import numpy as np
 from scipy.integrate import simpson
@@ -139,18 +138,16 @@ def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, leng
     float
         Hertz.
     """
-    level = 2.0 * rms_rad**2 / (pi * corner_hz)
-    x, shape = _slope_weight()
-    frequency = x / (pi * length_s)
-    density = level / (1.0 + (frequency / corner_hz) ** 2) * (6.0 / length_s) ** 2 * shape
-    return sqrt(float(simpson(density, x=frequency))) / (2 * pi)
-
-
-@lru_cache(maxsize=1)
-def _slope_weight() -> tuple[FloatArray, FloatArray]:
-    """π·f·T, and the squared transform of a least-squares slope there."""
-    x = np.linspace(1e-3, 400.0, 40_001)
-    return x, ((np.sin(x) - x * np.cos(x)) / x**2) ** 2
+    # The phase has the covariance σ²·e^(-a|τ|), a = 2π·corner; weighted by 12·t/T³ twice, with u = aT, the slope has
+    # the variance 288·σ²/T²·∫ (1/12 - x/4 + x³/6)·e^(-ux) dx over 0…1: by moments of the exponential, or by its series.
+    u = 2 * pi * corner_hz * length_s
+    if u > 0.03:
+        left = exp(-u)
+        weighted = (1 - left) / (12 * u) - (1 - left * (1 + u)) / (4 * u**2)
+        weighted += (6 - left * (u**3 + 3 * u**2 + 6 * u + 6)) / (6 * u**4)
+    else:
+        weighted = u / 120 - u**2 / 288 + u**3 / 1120
+    return sqrt(288 * weighted) * rms_rad / (2 * pi * length_s)
 
 
 def synthesizer_phase_deviation_rad(rms_rad: float, *, corner_hz: float, length_s: float) -> float:

@@ -67,6 +67,8 @@ class BlockReading:
     """Mean power of each frame's elements, full scale one, shape (frame,)."""
     profile: FloatArray
     """Power over delay of each frame, antennas added, shape (frame, fft_size); delay zero first."""
+    strongest_delay_s: float
+    """As `strongest_delay_s`."""
 
 
 class SlotReader:
@@ -214,7 +216,10 @@ class SlotReader:
         )
         signal = np.maximum(total - unexplained, 1e-30)
         elements = power.shape[0] * strength.size
-        return BlockReading(csi, unexplained / signal, total / elements, _profile(csi, waveform.fft_size))
+        each = _frames(csi)
+        profile = _profile(csi, each, waveform.fft_size)
+        strongest_s = _strongest_s(csi, each, profile)
+        return BlockReading(csi, unexplained / signal, total / elements, profile, strongest_s)
 
     @cached_property
     def _runs(self) -> NDArray[np.int64]:
@@ -228,23 +233,38 @@ class SlotReader:
 
 def strongest_delay_s(csi: ChannelState) -> float:
     """Residual delay of the slot's strongest path, to a twentieth of a sample: a parabola through the profile."""
-    spacing = float(np.min(np.diff(csi.subcarrier_hz)))
-    size = 4 << int(csi.subcarrier_hz.size - 1).bit_length()
-    profile = _profile(csi, size).sum(axis=0)
-    peak = int(np.argmax(profile))
-    left, middle, right = profile[peak - 1], profile[peak], profile[(peak + 1) % size]
+    frames = _frames(csi)
+    return _strongest_s(csi, frames, _profile(csi, frames, 1 << int(csi.subcarrier_hz.size - 1).bit_length()))
+
+
+def _strongest_s(csi: ChannelState, frames: NDArray[np.complex64], profile: FloatArray) -> float:
+    spacing, size = float(np.min(np.diff(csi.subcarrier_hz))), profile.shape[1]
+    rough = int(np.argmax(profile.sum(axis=0)))
+    # quarters of the profile's cells about its greatest, and one on either side for the parabola
+    near = ((rough + size // 2) % size - size // 2 + np.arange(-5, 6) / 4) / (size * spacing)
+    power = np.sum(_squared(frames @ _phases(csi.subcarrier_hz, near)), axis=(0, 1))
+    peak = 1 + int(np.argmax(power[1:-1]))
+    left, middle, right = power[peak - 1 : peak + 2]
     curve = left - 2 * middle + right
     fine = 0.5 * (left - right) / curve if curve < 0 else 0.0
-    return float(((peak + fine + size / 2) % size - size / 2) / (size * spacing))
+    return float(near[peak] + fine * (near[1] - near[0]))
 
 
-def _profile(csi: ChannelState, size: int) -> FloatArray:
+def _phases(frequency_hz: FloatArray, delay_s: FloatArray) -> NDArray[np.complex64]:
+    return np.asarray(np.exp(2j * pi * np.outer(frequency_hz, delay_s)), np.complex64)
+
+
+def _frames(csi: ChannelState) -> NDArray[np.complex64]:
+    """Each frame's mean channel, times its weight, shape (antenna, frame, subcarrier)."""
+    starts = np.flatnonzero(np.diff(csi.frame_of_symbol, prepend=-1))
+    return np.asarray(np.add.reduceat(csi.values * csi.weights.astype(np.float32), starts, axis=1), np.complex64)
+
+
+def _profile(csi: ChannelState, frames: NDArray[np.complex64], size: int) -> FloatArray:
     """Power over delay of each frame's mean channel, antennas added, shape (frame, size)."""
     spacing = float(np.min(np.diff(csi.subcarrier_hz)))
     bins = np.rint(csi.subcarrier_hz / spacing).astype(np.int64)
-    starts = np.flatnonzero(np.diff(csi.frame_of_symbol, prepend=-1))
-    frames = np.add.reduceat(csi.values * csi.weights.astype(np.float32), starts, axis=1)
-    padded = np.zeros((len(csi.values), starts.size, size), np.complex64)
+    padded = np.zeros((*frames.shape[:2], size), np.complex64)
     padded[..., bins % size] = frames
     return np.asarray(_squared(transformed(padded, inverse=True)).sum(axis=0))
 

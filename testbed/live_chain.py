@@ -268,7 +268,7 @@ class LiveChain(Pipeline):
         antennas = capture.samples.shape[0]
         out = np.empty((antennas, 2, 3), np.float32)
         out[:, :, :2] = self._calibration.branches(capture.node, antennas) / capture.full_scale
-        out[:, :, 2] = quiet_offset(capture.samples)
+        out[:, :, 2] = quiet_offset(np.asarray(capture.samples, np.int16))
         return out
 
     def _encoded(self, identity: int, index: int, nonce: int) -> NDArray[np.complex64]:
@@ -317,7 +317,7 @@ class LiveChain(Pipeline):
             reading = self._read[way][1]
             link = self._links[way]
             link.unexplained, link.level = float(np.mean(reading.unexplained)), float(np.mean(reading.level))
-            if link.track.follow(seen.heard, strongest_delay_s(csi), cfo_hz):
+            if link.track.follow(seen.heard, reading.strongest_delay_s, cfo_hz):
                 del self._links[way]  # to be acquired
             return
         self._links.pop(way, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,29 +55,39 @@ def baseband(capture: Capture) -> NDArray[np.complex64]:
 
 
 def _offset(samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Constant added by the receiver, shape (antenna,): block means, each weighted with the inverse of its variance.
-
-    The plain mean would keep what the strong leakage does not average out, a line 40 dB above the noise that is left.
-    """
+    """Constant added by the receiver, shape (antenna,)."""
     blocks = samples[:, : samples.shape[1] // _BLOCK * _BLOCK].reshape(samples.shape[0], -1, _BLOCK)
     means = blocks.mean(axis=2, dtype=np.complex128)
-    power = np.mean(blocks.real**2 + blocks.imag**2, axis=2, dtype=np.float64) - np.abs(means) ** 2
-    weights = np.where(power > 0, 1.0 / np.maximum(power, 1e-30), 0.0)
-    total = weights.sum(axis=1)
-    offset = np.divide((weights * means).sum(axis=1), total, out=np.zeros(len(total), complex), where=total > 0)
-    single: NDArray[np.complex64] = offset.astype(np.complex64)
+    power = np.asarray(np.mean(blocks.real**2 + blocks.imag**2, axis=2, dtype=np.float64))
+    single: NDArray[np.complex64] = _common(means, power).astype(np.complex64)
     return single
 
 
-def quiet_offset(samples: NDArray[Any]) -> NDArray[np.float64]:
+def _common(means: NDArray[np.complex128], power: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Mean of block means (antenna, block), each weighted with the inverse of its variance.
+
+    The plain mean would keep what the strong leakage does not average out, a line 40 dB above the noise that is left.
+    """
+    variance = power - np.abs(means) ** 2
+    weights = np.where(variance > 0, 1.0 / np.maximum(variance, 1e-30), 0.0)
+    total = weights.sum(axis=1)
+    common: NDArray[np.complex128] = np.zeros(len(total), np.complex128)
+    np.divide((weights * means).sum(axis=1), total, out=common, where=total > 0)
+    return common
+
+
+def quiet_offset(samples: NDArray[np.int16]) -> NDArray[np.float64]:
     """Constant added by the receiver, in counts, shape (antenna, 2), as `baseband` takes it off: by blocks across
     the recording, of which those between the frames count most."""
-    blocks = samples.shape[1] // _BLOCK
+    from dsp.kernels.slot import _moments
+
+    antennas, blocks = len(samples), samples.shape[1] // _BLOCK
     every = max(1, blocks // _LOOKED_AT)
-    looked = samples[:, : blocks * _BLOCK].reshape(len(samples), blocks, _BLOCK, 2)[:, ::every]
-    piece = np.ascontiguousarray(looked, np.float32).view(np.complex64).reshape(len(samples), -1)
-    offset = _offset(piece)
-    return np.stack([offset.real, offset.imag], axis=1).astype(np.float64)
+    sums = np.empty((antennas, -(-blocks // every), 2))
+    powers = np.empty(sums.shape[:2])
+    _moments(samples[:, : blocks * _BLOCK].reshape(antennas, blocks, _BLOCK, 2), every, sums, powers)
+    offset = _common(sums.view(np.complex128)[..., 0] / _BLOCK, powers / _BLOCK)
+    return np.stack([offset.real, offset.imag], axis=1)
 
 
 def find_slots(

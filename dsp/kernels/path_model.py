@@ -1,4 +1,7 @@
-"""Inner products of moving paths with each other and with the CSI, without their derivatives ever being formed."""
+"""Inner products of moving paths with each other and with the CSI, without their derivatives ever being formed.
+
+Sums are free in their order: several side by side go three times as fast as one that waits for each term.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _signals(
     parameters: NDArray[np.float64],
     time: NDArray[np.float64],
@@ -34,7 +37,7 @@ def _signals(
                 value *= rotation
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _pair_moments(
     signals: NDArray[np.complex128],
     weights: NDArray[np.float64],
@@ -59,7 +62,7 @@ def _pair_moments(
                 out[u, v, symbol, 2], out[v, u, symbol, 2] = second, np.conj(second)
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _data_moments(
     signals: NDArray[np.complex128],
     data: NDArray[np.complex128],
@@ -81,7 +84,7 @@ def _data_moments(
                 out[u, row, symbol, 1] = first
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _slow_means(
     signals: NDArray[np.complex128],
     weights: NDArray[np.float64],

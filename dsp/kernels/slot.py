@@ -63,6 +63,24 @@ def _shifted_by_6(n, wide, away, taps, out):  # type: ignore[no-untyped-def]
         out[i] = p0[i] + away[i] * (near + far)
 
 
+@njit(cache=True, fastmath={"contract"})
+def _moments(counts, every, sums, powers):  # type: ignore[no-untyped-def]
+    """Sum and power (antenna, block, branch) of every so many blocks of ``counts`` (antenna, block, sample, branch)."""
+    samples = counts.shape[2]
+    for antenna in range(sums.shape[0]):
+        for block in range(sums.shape[1]):
+            part = counts[antenna, block * every]
+            a, b, aa, bb = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+            for i in range(samples):
+                x, y = np.int64(part[i, 0]), np.int64(part[i, 1])
+                a += x
+                b += y
+                aa += x * x
+                bb += y * y
+            sums[antenna, block, 0], sums[antenna, block, 1] = a, b
+            powers[antenna, block] = aa + bb
+
+
 @lru_cache(maxsize=4)
 def block_sums(n: int, taps: int) -> Any:
     """Kernel of `dsp.slot_reader` for transforms of ``n``.

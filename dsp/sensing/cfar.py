@@ -181,16 +181,21 @@ def cfar(
     usable = np.ascontiguousarray(usable if candidates is None else usable & candidates)
     mean, number = training_means(power, usable, (found.doppler_padding, found.delay_padding), region)
     efficiency = training_efficiency(found, region)
-    looks = found.values.shape[0]
-    by_number = np.full(int(number.max(initial=0)) + 1, np.inf)
-    if by_number.size > _MIN_TRAINING:
-        enough = np.arange(_MIN_TRAINING, by_number.size)
-        by_number[_MIN_TRAINING:] = threshold_factor(efficiency * enough, false_alarm_rate, looks=looks)
-    factor = by_number[number]
+    factor = _factors(int(number.max(initial=0)), efficiency, false_alarm_rate, found.values.shape[0])[number]
     tested = usable & np.isfinite(factor)
     threshold = np.full(power.shape, np.inf)
     threshold[tested] = factor[tested] * mean[tested]
     return CfarResult(power > threshold, threshold, tested, mean, efficiency)
+
+
+@lru_cache(maxsize=8)
+def _factors(most: int, efficiency: float, false_alarm_rate: float, looks: int) -> FloatArray:
+    """`threshold_factor` of 0…``most`` training cells, infinite where they are too few."""
+    factors = np.full(most + 1, np.inf)
+    if most >= _MIN_TRAINING:
+        cells = efficiency * np.arange(_MIN_TRAINING, most + 1)
+        factors[_MIN_TRAINING:] = threshold_factor(cells, false_alarm_rate, looks=looks)
+    return factors
 
 
 def training_means(
@@ -215,5 +220,6 @@ def training_means(
 
 def _correlation(weights: FloatArray, position: FloatArray, step: float, reach: int) -> FloatArray:
     """|ρ|² between cells 0…reach resolution cells apart."""
-    phase = 2j * np.pi * step * np.outer(np.arange(reach + 1), position)
-    return np.asarray(np.abs(np.exp(phase) @ weights) ** 2 / float(weights.sum()) ** 2)
+    turns = np.tile(np.exp(2j * np.pi * step * position), (reach + 1, 1))
+    turns[0] = weights
+    return np.asarray(np.abs(np.cumprod(turns, axis=0).sum(axis=1)) ** 2 / float(weights.sum()) ** 2)

@@ -17,8 +17,16 @@ class Clutter:
 
     static: ComplexArray
     """Weighted mean over the slot, shape (antenna, subcarrier)."""
-    blanked_hz: float
-    """Movers with |Doppler| below this lose more than half of their energy with the static channel."""
+    slot: ChannelState
+    """From which it was removed."""
+
+    @property
+    def blanked_hz(self) -> float:
+        """Movers with |Doppler| below this lose more than half of their energy with the static channel."""
+        span = float(self.slot.symbol_s[-1] - self.slot.symbol_s[0])
+        doppler = np.linspace(0.0, 3.0 / span, 601)
+        kept = np.flatnonzero(retained_share(self.slot, doppler) >= 0.5)
+        return float(doppler[kept[0]]) if kept.size else float(doppler[-1])
 
 
 def remove_static(csi: ChannelState) -> tuple[ChannelState, Clutter]:
@@ -39,11 +47,7 @@ def remove_static(csi: ChannelState) -> tuple[ChannelState, Clutter]:
     total = np.einsum("alk,lk->ak", csi.values, csi.weights)
     static = np.divide(total, known, out=np.zeros_like(total), where=known > 0)
     values = np.asarray(csi.values - static[:, None, :].astype(csi.values.dtype))
-    span = float(csi.symbol_s[-1] - csi.symbol_s[0])
-    doppler = np.linspace(0.0, 3.0 / span, 601)
-    kept = np.flatnonzero(retained_share(csi, doppler) >= 0.5)
-    blanked = float(doppler[kept[0]]) if kept.size else float(doppler[-1])
-    return replace(csi, values=values), Clutter(static, blanked)
+    return replace(csi, values=values), Clutter(static, csi)
 
 
 def retained_share(csi: ChannelState, doppler_hz: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import assert_never
 
 import numpy as np
@@ -194,12 +195,17 @@ def _delay_profile(
     from scipy.fft import ifft
 
     spacing = float(np.min(np.diff(csi.subcarrier_hz)))
-    centre = int(np.rint(csi.subcarrier_hz[0] / spacing))
     padded = np.zeros((*csi.values.shape[:2], size), csi.values.dtype)
-    padded[:, :, (bins + centre) % size] = csi.values * (csi.weights * window).astype(csi.values.real.dtype)
+    weighted = csi.values * (csi.weights * window).astype(csi.values.real.dtype)
+    ends = np.flatnonzero(np.diff(bins) != 1) + 1
+    for begin, end in pairwise((0, *ends, len(bins))):
+        padded[..., bins[begin] : bins[begin] + end - begin] = weighted[..., begin:end]
     response = ifft(padded, axis=-1, norm="forward", overwrite_x=True)
     step = 1.0 / (size * spacing)
     first, last = int(np.ceil(gate[0] / step)), int(np.floor(gate[1] / step))
     last = min(last, first + size - 1)
     index = np.arange(first, last + 1)
-    return response[:, :, index % size], step * index
+    # the lowest subcarrier stood at zero
+    centre = int(np.rint(csi.subcarrier_hz[0] / spacing))
+    turn = np.exp(2j * np.pi * (centre * index % size) / size).astype(csi.values.dtype)
+    return np.take(response, index % size, axis=-1) * turn, step * index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,10 @@ class Detections:
 
     paths: tuple[Detection, ...]
     """Strongest first."""
-    found: DelayDopplerMap
-    """Map before any cancellation, static channel removed if asked."""
+    cleaned: ChannelState
+    """What was searched: static channel removed if asked, the pull of the phase reference with it."""
+    search: Search
+    delay_origin_s: float
     residual: DelayDopplerMap
     """Map after cancellation of all paths."""
     decision: CfarResult
@@ -86,6 +89,11 @@ class Detections:
     """Residual delay, Doppler, Doppler rate of every cancelled path, unreported residue included, shape (path, 3)."""
     path_amplitudes: ComplexArray
     """Shape (antenna, path), for `PathModel`."""
+
+    @cached_property
+    def found(self) -> DelayDopplerMap:
+        """Map before any cancellation, static channel removed if asked."""
+        return _map(self.cleaned, self.search, self.delay_origin_s)
 
 
 def detect(
@@ -133,14 +141,12 @@ def detect(
         rate_std_hz_per_s=search.doppler_rate_std_hz_per_s,
     )
     cleaned = replace(cleaned, values=model.values.astype(csi.values.dtype))
-    first = current = _map(cleaned, search, delay_origin_s)
-    allowed = np.ones(first.power.shape, dtype=bool)
+    fit = model.fit(initial) if initial is not None and len(initial) else None
+    contribution = np.zeros_like(csi.values) if fit is None else model.contribution(fit)
+    current = _map(_without(cleaned, contribution), search, delay_origin_s)
+    allowed = np.ones(current.values.shape[1:], dtype=bool)
     if search.remove_clutter:
-        allowed[np.abs(first.doppler_hz) < _BLIND_CELLS * first.doppler_cell_hz] = False
-    fit: PathFit | None = None
-    if initial is not None and len(initial):
-        fit = model.fit(initial)
-        current = _map(_without(cleaned, model.contribution(fit)), search, delay_origin_s)
+        allowed[np.abs(current.doppler_hz) < _BLIND_CELLS * current.doppler_cell_hz] = False
     while True:
         decision = cfar(current, false_alarm_rate=search.false_alarm_rate, training=search.training, candidates=allowed)
         if not decision.exceeds.any() or (fit is not None and len(fit.parameters) >= search.max_paths):
@@ -149,21 +155,28 @@ def detect(
         peak = np.array([[current.delay_s[column] - delay_origin_s, current.doppler_hz[row], 0.0]])
         start = peak if fit is None else np.concatenate([fit.parameters, peak])
         trial = model.fit(start)
-        if _strayed(trial.parameters, start, first, search):
-            _close(allowed, int(row), int(column), first)
+        if _strayed(trial.parameters, start, current, search):
+            _close(allowed, int(row), int(column), current)
             continue
         fit = trial
-        current = _map(_without(cleaned, model.contribution(fit)), search, delay_origin_s)
-    fit = None if fit is None else _pruned(model, fit, csi.noise, decision.efficiency, search)
-    if fit is None:
-        nothing = np.zeros((0, 3))
-        none = np.zeros_like(csi.values)
-        empty = np.zeros((csi.values.shape[0], 0), np.complex128)
-        return Detections((), first, first, decision, clutter, none, nothing, empty)
-    contribution = model.contribution(fit)
-    paths = _report(fit, csi, first, delay_origin_s)
+        contribution = model.contribution(fit)
+        current = _map(_without(cleaned, contribution), search, delay_origin_s)
+    kept = None if fit is None else _pruned(model, fit, csi.noise, decision.efficiency, search)
+    if kept is not fit:
+        contribution = np.zeros_like(csi.values) if kept is None else model.contribution(kept)
+    if kept is None and fit is not None:
+        current = _map(cleaned, search, delay_origin_s)
     return Detections(
-        paths, first, current, decision, clutter, contribution, fit.parameters, np.asarray(fit.amplitudes)
+        paths=() if kept is None else _report(kept, csi, current, delay_origin_s),
+        cleaned=cleaned,
+        search=search,
+        delay_origin_s=delay_origin_s,
+        residual=current,
+        decision=decision,
+        clutter=clutter,
+        contribution=contribution,
+        parameters=np.zeros((0, 3)) if kept is None else kept.parameters,
+        path_amplitudes=np.zeros((len(csi.values), 0), complex) if kept is None else kept.amplitudes,
     )
 
 

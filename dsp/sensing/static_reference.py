@@ -92,25 +92,29 @@ def static_reference(
     per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
     correction = np.zeros_like(phase)
     weighted = aligned * csi.weights
+    if movers is not None:
+        moving = np.einsum("alk,lk->ak", movers, csi.weights)
+        pulled = np.einsum("alk,alk,a->l", movers.conj(), weighted, inverse_noise)
     static = np.zeros((aligned.shape[0], aligned.shape[2]), aligned.dtype)
     for _ in range(passes):
         turned = np.exp(-1j * correction)
         total = np.matmul(turned.astype(weighted.dtype), weighted)
         if movers is not None:
-            total = total - np.einsum("alk,lk->ak", movers, csi.weights)
+            total = total - moving
         static = total * per_subcarrier
         # conj(template)·weighted summed over subcarriers and antennas, the static part by one product of matrices
         scaled = static.conj() * inverse_noise[:, None]
         matched = np.sum(np.matmul(weighted, scaled[:, :, None])[..., 0], axis=0)
         if movers is not None:
-            matched = matched + np.einsum("alk,alk,a->l", movers.conj(), weighted, inverse_noise)
+            matched = matched + pulled
         correction = correction + np.angle(matched * turned)
         correction -= correction.mean()
     phase = phase + correction
     energy = float(np.einsum("ak,k,a->", np.abs(static) ** 2, known, inverse_noise))
     energy = max(energy - aligned.shape[0] * np.count_nonzero(known), 0.0)  # what noise alone puts into the mean
     symbols = aligned.shape[1]
-    received = float(np.einsum("alk,lk,a->", np.abs(aligned) ** 2, csi.weights, inverse_noise))
+    power = weighted.real * aligned.real + weighted.imag * aligned.imag
+    received = float(power.sum(axis=(1, 2), dtype=np.float64) @ inverse_noise)
     received -= float(aligned.shape[0] * np.count_nonzero(csi.weights))
     coherence = float(np.clip(energy / max(received, 1e-300), 0.0, 1.0)) if received > 0 else 0.0
     deviation = float(np.sqrt(symbols / (2.0 * max(energy, 1e-300))))
