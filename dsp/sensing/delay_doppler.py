@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import assert_never
 
 import numpy as np
+from scipy.fft import ifft, next_fast_len
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 
@@ -73,7 +74,7 @@ class DelayDopplerMap:
 
     @property
     def delay_cell_s(self) -> float:
-        """Resolution cell over delay: 1/bandwidth."""
+        """Resolution cell over delay: 1/bandwidth, or a little less where the transform is faster so."""
         return float(self.delay_s[1] - self.delay_s[0]) * self.delay_padding
 
     @property
@@ -153,7 +154,9 @@ def delay_doppler(
         raise ValueError("subcarriers are not on one raster")
     extent = int(bins[-1]) + 1
     over_frequency = taper.at((bins + 0.5) / extent - 0.5)
-    profile, delay = _delay_profile(csi, over_frequency, bins, extent * delay_padding, (min_delay_s, max_delay_s))
+    # 801 subcarriers are three times as slow to transform as 810: a resolution cell is a little narrower instead
+    size = delay_padding * next_fast_len(extent)
+    profile, delay = _delay_profile(csi, over_frequency, bins, size, (min_delay_s, max_delay_s))
     time = csi.symbol_s - csi.symbol_s.mean()
     block = float(np.median(np.diff(time)))
     span = float(time[-1] - time[0]) + block
@@ -192,8 +195,6 @@ def _delay_profile(
     gate: tuple[float, float],
 ) -> tuple[ComplexArray, FloatArray]:
     """Delay response of every symbol within the gate, and its axis; phases refer to baseband zero frequency."""
-    from scipy.fft import ifft
-
     spacing = float(np.min(np.diff(csi.subcarrier_hz)))
     padded = np.zeros((*csi.values.shape[:2], size), csi.values.dtype)
     weighted = csi.values * (csi.weights * window).astype(csi.values.real.dtype)

@@ -54,11 +54,13 @@ def two_way_alias(link: TwoWayLink, residual: Residual) -> int:
     if len(time) < 3:
         return 0
     spacing_s = float(np.min(np.diff(time)))
-    product = link.product
+    step_hz = 0.5 / spacing_s
+    turned = link.derotated(link.product, residual.to_s, residual.cfo_hz - _REACH * step_hz)
+    onward = link.derotated(np.ones_like(turned), 0.0, step_hz)
     sums = []
-    for number in range(-_REACH, _REACH + 1):
-        trial_hz = residual.cfo_hz + 0.5 * number / spacing_s
-        sums.append(2.0 * abs(complex(np.sum(link.derotated(product, residual.to_s, trial_hz)))))
+    for _ in range(2 * _REACH + 1):
+        sums.append(2.0 * abs(complex(np.sum(turned))))
+        turned *= onward
     return _chosen(np.array(sums))
 
 
