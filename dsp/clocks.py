@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
 from dsp.channel import FloatArray
 from dsp.moment import Moment
 
-__all__ = ["ClosedClocks", "PairOffset", "close"]
+__all__ = ["ClosedClocks", "NodeShare", "PairOffset", "close"]
 
 _FALSE_REJECTION = 1e-3
 _IDENTIFIED = 13.8
 """Chi-square by which leaving out one link must beat leaving out any other: 99.9 % of two degrees."""
+_LEAST_OWN = 0.01
+"""Part of a pair's variance that is taken to be its own at least."""
 _PASSES = 4
 """Each gains the product of two clocks' rates, five digits or more."""
+
+
+@dataclass(frozen=True)
+class NodeShare:
+    """Variances that one node adds to every pair it is in: what its transmitter sends is heard by all others."""
+
+    offset_s2: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,9 @@ class PairOffset:
     drift_std: float
     epoch: Moment
     """On the receiver's clock."""
+    receiver_share: NodeShare = NodeShare()
+    """Part of the variances that the receiver brings into all its pairs alike."""
+    transmitter_share: NodeShare = NodeShare()
 
 
 @dataclass(frozen=True)
@@ -104,10 +118,15 @@ def close(pairs: Sequence[PairOffset], epoch: Moment) -> ClosedClocks:
     (chi-square, 99.9 %), the link without which they close best is left out and the rest closed again, as long as
     leaving out another would not do nearly as well.
 
+    What a node brings into all its pairs alike (`NodeShare`) is, to every pair, an offset of its clock: it closes
+    exactly and no number of pairs averages it. So pairs weigh by what is their own, and the nodes' shares join the
+    covariance of the solution, the mean of what a node's pairs say of it.
+
     Parameters
     ----------
     pairs : sequence of PairOffset
-        Independent: one for each pair, not both directions of a two-way method, which say the same.
+        Independent but for their nodes' shares: one for each pair, not both directions of a two-way method, which say
+        the same.
     epoch : Moment
         On the reference's clock.
 
@@ -187,7 +206,7 @@ def _closed(pairs: Sequence[PairOffset], used: Sequence[int], epoch: Moment) -> 
     reached = [index for index in range(len(pairs)) if {pairs[index].receiver, pairs[index].transmitter} <= set(nodes)]
     chosen = np.array([index in used for index in reached], dtype=bool)
     free = [index for index in range(2 * count) if index % count]
-    deviations = np.array([[pairs[index].to_std_s, pairs[index].drift_std] for index in reached]).reshape(-1, 2)
+    deviations = np.array([_own_deviations(pairs[index]) for index in reached]).reshape(-1, 2)
     covariance = np.zeros((2 * count, 2 * count))
     measured = [pairs[index] for index in reached]
     design, residuals = _equations(measured, nodes, state, epoch)
@@ -206,6 +225,11 @@ def _closed(pairs: Sequence[PairOffset], used: Sequence[int], epoch: Moment) -> 
     # a pair that took part has drawn the solution to itself; one left out is judged by the others
     variance = np.where(chosen, own - spread, own + spread)
     residual_std_s[reached] = np.sqrt(np.where(variance > 1e-9 * own, variance, 0.0))
+    against = np.eye(count)
+    against[:, 0] -= 1.0
+    for part, shares in enumerate(_shares([pairs[index] for index in used if index in reached], nodes).T):
+        block = slice(part * count, (part + 1) * count)
+        covariance[block, block] += (against * shares) @ against.T
     return ClosedClocks(
         epoch=epoch,
         nodes=nodes,
@@ -218,6 +242,25 @@ def _closed(pairs: Sequence[PairOffset], used: Sequence[int], epoch: Moment) -> 
         chi2=float(np.sum((residuals / deviations)[chosen] ** 2)),
         degrees=2 * int(chosen.sum()) - len(free),
     )
+
+
+def _own_deviations(pair: PairOffset) -> tuple[float, float]:
+    """Deviations of offset and drift that no other pair shares."""
+    shared = (pair.receiver_share, pair.transmitter_share)
+    offset_s2 = pair.to_std_s**2 - sum(one.offset_s2 for one in shared)
+    drift = pair.drift_std**2 - sum(one.drift for one in shared)
+    return sqrt(max(offset_s2, _LEAST_OWN * pair.to_std_s**2)), sqrt(max(drift, _LEAST_OWN * pair.drift_std**2))
+
+
+def _shares(pairs: Sequence[PairOffset], nodes: tuple[str, ...]) -> FloatArray:
+    """Variances of offset and drift that each node brings into its pairs, their mean, shape (node, 2)."""
+    said: dict[str, list[NodeShare]] = {name: [] for name in nodes}
+    for pair in pairs:
+        said[pair.receiver].append(pair.receiver_share)
+        said[pair.transmitter].append(pair.transmitter_share)
+    return np.array([
+        np.mean([[one.offset_s2, one.drift] for one in said[name]] or [[0.0, 0.0]], axis=0) for name in nodes
+    ])  # fmt: skip
 
 
 def _equations(

@@ -15,6 +15,7 @@ __all__ = [
     "extrapolation_wander_s",
     "midpoint_wander_s",
     "phase_power",
+    "synthesizer_disturbance",
     "synthesizer_frequency_deviation_hz",
     "synthesizer_phase_deviation_rad",
 ]
@@ -169,6 +170,28 @@ def synthesizer_phase_deviation_rad(rms_rad: float, *, corner_hz: float, length_
     a = 2 * pi * corner_hz * length_s
     share = 2 / a * (1 + np.expm1(-a) / a) if a > 1e-4 else 1.0 - a / 3
     return rms_rad * sqrt(float(share))
+
+
+def synthesizer_disturbance(rms_rad: float, *, corner_hz: float, length_s: float) -> float:
+    """Power that one synthesizer's phase noise scatters from each subcarrier to the others, relative to the signal.
+
+    All but what is the mean phase of an OFDM symbol of length T, which turns all subcarriers alike. In a delay this
+    power counts twice: what reaches subcarrier m from k and k from m are one draw of the phase, so that their errors
+    add where noise's would not, as long as the corner is far below the bandwidth (docs/methods/reciprocity.md eq. 11).
+
+    Parameters
+    ----------
+    rms_rad, corner_hz : float
+        As `synthesizer_frequency_deviation_hz`.
+    length_s : float > 0
+        Of a symbol, cyclic prefix left out.
+
+    Returns
+    -------
+    float
+        Power ratio.
+    """
+    return rms_rad**2 - synthesizer_phase_deviation_rad(rms_rad, corner_hz=corner_hz, length_s=length_s) ** 2
 
 
 def phase_power(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import hypot
 
 import numpy as np
 
-from dsp.clocks import ClosedClocks, PairOffset, close
+from dsp.clocks import ClosedClocks, NodeShare, PairOffset, close
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw, extrapolation_wander_s
 from dsp.synchronization.base import Need, Offset
 from testbed.methods import method
+from testbed.pairs import disturbance
 from testbed.results import ClosureRow
 from testbed.scenario import Scenario
 from testbed.targets import Echoes
@@ -63,7 +64,7 @@ def closed_round(
         pair
         for here, there in combinations(heard, 2)
         if (scenario.round.closing == "mesh" or hub in (here, there))
-        and (pair := _pair(here, there, two_way, found, offsets)) is not None
+        and (pair := _pair(here, there, two_way, found, offsets, scenario)) is not None
     ]
     at_home = [one.offset.epoch for one in pairs if one.offset.receiver == reference]
     if not at_home:
@@ -74,7 +75,9 @@ def closed_round(
     return Closed(heard, closed, [_row(index, number, pairs, closed) for number in range(len(pairs))])
 
 
-def _pair(here: str, there: str, methods: Sequence[str], found: Found, offsets: Offsets) -> _Pair | None:
+def _pair(
+    here: str, there: str, methods: Sequence[str], found: Found, offsets: Offsets, scenario: Scenario
+) -> _Pair | None:
     """What the first valid of ``methods`` says of the pair, ``here`` as the receiver."""
     for name in methods:
         said = offsets.get((here, there, name))
@@ -85,6 +88,7 @@ def _pair(here: str, there: str, methods: Sequence[str], found: Found, offsets: 
         csi = found[here, there].heard.csi
         carrier_hz = float(csi.carrier_hz)
         middle = csi.reference.shifted(float(np.mean(csi.symbol_s)))
+        shares = _shares((here, there), carrier_hz, said, scenario)
         return _Pair(
             PairOffset(
                 here,
@@ -94,12 +98,28 @@ def _pair(here: str, there: str, methods: Sequence[str], found: Found, offsets: 
                 -said.cfo_hz / carrier_hz,
                 said.cfo_std_hz / carrier_hz,
                 said.epoch,
+                *shares,
             ),
             name,
             separation_s=2.0 * abs(middle.seconds_since(said.epoch)),
             averaging_s=max(float(np.ptp(csi.symbol_s)), 1e-6),
         )
     return None
+
+
+def _shares(names: tuple[str, str], carrier_hz: float, said: Offset, scenario: Scenario) -> tuple[NodeShare, NodeShare]:
+    """What receiver and transmitter bring into all their pairs alike: the phase noise of what they send.
+
+    Of the four synthesizers in a two-way exchange two send, one of each node, and two receive, whose noise while this
+    other node sends is nobody else's.
+    """
+    scattered = [disturbance(scenario, scenario.node[scenario.index(name)]) for name in names]
+    shared_s2 = 0.5 * float(said.details.get("phase_noise_std_s", 0.0)) ** 2
+    shared_drift = 0.5 * (float(said.details.get("synthesizer_std_hz", 0.0)) / carrier_hz) ** 2
+    receiver, transmitter = (
+        NodeShare(shared_s2 * part, shared_drift * part) for part in np.array(scattered) / max(sum(scattered), 1e-300)
+    )
+    return receiver, transmitter
 
 
 def _carried(pair: _Pair, pairs: Sequence[_Pair], epoch: Moment, laws: Mapping[str, PowerLaw]) -> PairOffset:
@@ -118,9 +138,7 @@ def _carried(pair: _Pair, pairs: Sequence[_Pair], epoch: Moment, laws: Mapping[s
         extrapolation_wander_s(laws[name], step_s=step_s, separation_s=pair.separation_s, averaging_s=pair.averaging_s)
         for name in (one.receiver, one.transmitter)
     ]
-    return PairOffset(
-        one.receiver, one.transmitter, one.to_s, hypot(one.to_std_s, *wander), one.drift, one.drift_std, one.epoch
-    )
+    return replace(one, to_std_s=hypot(one.to_std_s, *wander))
 
 
 def _middle(moments: Sequence[Moment]) -> Moment:

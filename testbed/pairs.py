@@ -16,6 +16,7 @@ from dsp.moment import Moment
 from dsp.oscillator import (
     PowerLaw,
     midpoint_wander_s,
+    synthesizer_disturbance,
     synthesizer_frequency_deviation_hz,
     synthesizer_phase_deviation_rad,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "averaged",
     "averaged_symbols",
     "clock_noise",
+    "disturbance",
     "estimates",
     "observed",
 ]
@@ -138,7 +140,8 @@ def _one_way(
     """Observation for methods of one direction."""
     seen = _observation(forward, reverse, scenario, calibration, inputs, standing=False)
     # one slot alone: no wander between two, but both synthesizers once instead of the mean of twice both
-    seen = replace(seen, clock_std_s=0.0, clock_std_hz=seen.clock_std_hz * 2.0**0.5)
+    share = _phase_noise_share(scenario, forward, None)
+    seen = replace(seen, clock_std_s=0.0, clock_std_hz=seen.clock_std_hz * 2.0**0.5, phase_noise_share=share)
     departed = forward.departed
     if departed is None:
         return seen
@@ -197,9 +200,27 @@ def _observation(
         clock_std_s=noise.wander_s,
         clock_std_hz=noise.frequency_hz,
         clock_std_rad=noise.phase_rad,
+        phase_noise_share=_phase_noise_share(scenario, forward, reverse),
         oscillators=difference((forward.receiver, forward.transmitter)),
         separation_s=separation_s,
         extras=_extras(forward, scenario) | dict(inputs.given),
+    )
+
+
+def _phase_noise_share(scenario: Scenario, forward: Heard, reverse: Heard | None) -> float:
+    """Part of the noise heard, of both directions if ``reverse`` is given, that the synthesizers scatter."""
+    scattered = disturbance(scenario, forward.receiver) + disturbance(scenario, forward.transmitter)
+    heard = [forward] if reverse is None else [forward, reverse]
+    noise = float(np.mean([1.0 / max(one.csi.snr, 1e-12) for one in heard]))
+    return min(scattered / noise, 1.0)
+
+
+def disturbance(scenario: Scenario, node: Node) -> float:
+    """Power, relative to the signal, that one of a node's synthesizers scatters between subcarriers."""
+    return synthesizer_disturbance(
+        node.front_end.phase_noise_deg * pi / 180,
+        corner_hz=node.front_end.phase_noise_bandwidth_hz,
+        length_s=scenario.waveform.fft_size / scenario.waveform.sample_rate_hz,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import sqrt
 from typing import Any, Protocol
 
 from dsp.channel import ChannelState
@@ -61,12 +62,18 @@ class Observation:
     """The same for the carrier frequency offset."""
     clock_std_rad: float = 0.0
     """The same for the carrier phase offset."""
+    phase_noise_share: float = 0.0
+    """Part of the noise that synthesizers scatter between subcarriers, from 0 to 1: delays feel its power twice."""
     oscillators: PowerLaw = field(default_factory=PowerLaw)
     """Spectrum of the two clocks' difference: what of a phase that bends over the slot is theirs."""
     separation_s: float = 0.0
     """From one direction's slot to the other's; 0 where both are at once."""
     extras: dict[str, Any] = field(default_factory=dict)
     """Inputs of single families: fingerprint, active echo, positions; keyed by `Need`."""
+
+    def delay_std_s(self, noise_std_s: float) -> float:
+        """Deviation of a delay to which white noise of the power seen would give ``noise_std_s``."""
+        return noise_std_s * sqrt(1.0 + self.phase_noise_share)
 
     def reversed(self) -> Observation:
         """The same observation with the roles of receiver and transmitter exchanged.
@@ -89,6 +96,7 @@ class Observation:
             clock_std_s=self.clock_std_s,
             clock_std_hz=self.clock_std_hz,
             clock_std_rad=self.clock_std_rad,
+            phase_noise_share=self.phase_noise_share,
             oscillators=self.oscillators,
             separation_s=self.separation_s,
             extras=self.extras,

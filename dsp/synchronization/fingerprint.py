@@ -287,7 +287,7 @@ class FingerprintMethod:
         change_s = change_of_reference_s(csi.reference, observation.departure, fingerprint)
         # The slopes carry both references to the mean symbol times, where the shift belongs.
         change_s += scene.to_reference_slope_s - fingerprint.to_slope_s + match.shift_s
-        std_s = hypot(match.std_s, 2.0 * observation.departure_std_s, fingerprint.to_std_s)
+        std_s = hypot(observation.delay_std_s(match.std_s), 2.0 * observation.departure_std_s, fingerprint.to_std_s)
         return replace(
             blank,
             to_s=change_s + (fingerprint.to_s or 0.0),

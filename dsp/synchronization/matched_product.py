@@ -12,7 +12,7 @@ equations 34 and 35 state the antisymmetry.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log, log10, pi
+from math import log, log10, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +177,8 @@ def two_way_offset(
         valid, reason = False, "departure unknown"
     else:
         to_s = link.to_reference_s + residual.to_s
-        to_std_s = float(np.hypot(np.hypot(residual.to_std_s, observation.clock_std_s), observation.departure_std_s))
+        noise_s = observation.delay_std_s(residual.to_std_s)
+        to_std_s = float(np.hypot(np.hypot(noise_s, observation.clock_std_s), observation.departure_std_s))
     if reciprocal and observation.port is Port.SEPARATE:
         valid, reason = False, "separate transmit and receive ports: the two directions do not see the same channel"
     return Offset(
@@ -191,7 +192,12 @@ def two_way_offset(
         snr_db=10.0 * log10(link.snr),
         valid=valid,
         reason=reason,
-        details={"residual_to_s": residual.to_s, "residual_cfo_hz": residual.cfo_hz},
+        details={
+            "residual_to_s": residual.to_s,
+            "residual_cfo_hz": residual.cfo_hz,
+            "synthesizer_std_hz": observation.clock_std_hz,
+            "phase_noise_std_s": residual.to_std_s * sqrt(2.0 * observation.phase_noise_share),
+        },
     )
 
 

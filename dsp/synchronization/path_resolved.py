@@ -328,7 +328,7 @@ def _offset(blank: Offset, observation: Observation, state: Aligned, paths: Stat
         apparent_s = csi.reference.seconds_since(observation.departure) + delay_s
         apparent_s -= csi.cfo_reference_hz / float(csi.carrier_hz) * middle_s
         slow_s = delay_doubt_s(slow_hz, csi.subcarrier_hz, csi.symbol_s)
-        apparent_std_s = hypot(deviation_s, slow_s, observation.departure_std_s)
+        apparent_std_s = hypot(observation.delay_std_s(deviation_s), slow_s, observation.departure_std_s)
         details |= {"apparent_delay_s": apparent_s, "apparent_delay_std_s": apparent_std_s}
         if true_s is None:
             notes.append("time offset relative to the static path, whose length is not known")

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from dsp.clocks import PairOffset, close
+from dsp.clocks import NodeShare, PairOffset, close
 from dsp.moment import Moment
 
 RATE = Fraction(20_000_000)
@@ -170,3 +170,37 @@ def test_nodes_without_links_and_wrong_input():
     alone = close([], clocks.moment("n0", 5.0))
     assert alone.nodes == ("n0",)
     assert alone.of("n0")[0] == 0.0
+
+
+def test_what_a_node_brings_into_all_its_pairs_is_not_averaged_away():
+    """Mesh of four whose nodes' own errors are as large as the pairs'; closing sees them nowhere, and says so."""
+    rng = np.random.default_rng(21)
+    clocks = Clocks(rng, 4)
+    own = NodeShare(0.5 * STD_S**2, 0.5 * STD_DRIFT**2)
+    nodes, pairs = [], []
+    for _ in range(150):
+        common = {name: np.sqrt(0.5) * rng.standard_normal(2) * (STD_S, STD_DRIFT) for name in clocks.names}
+        measured = [
+            replace(
+                one,
+                to_s=one.to_s + common[one.receiver][0] - common[one.transmitter][0],
+                drift=one.drift + common[one.receiver][1] - common[one.transmitter][1],
+                to_std_s=np.sqrt(2) * STD_S,
+                drift_std=np.sqrt(2) * STD_DRIFT,
+                receiver_share=own,
+                transmitter_share=own,
+            )
+            for one in clocks.mesh(rng, spread_s=1e-3)
+        ]
+        closed = close(measured, clocks.moment("n0", 5))
+        offset, drift, covariance = closed.between("n1", "n3")
+        # the moment at which the reference reads the epoch
+        error = (
+            offset - float(clocks.offset("n1", "n3", 5)),
+            drift - float((clocks.rate["n1"] - clocks.rate["n3"]) / (1 + clocks.rate["n0"])),
+        )
+        nodes.append(np.square(error) / np.diag(covariance))
+        pairs.append((closed.residuals_s / closed.residual_std_s)[0] ** 2)
+    assert np.sqrt(covariance[0, 0]) == pytest.approx(np.sqrt(1.5) * STD_S, rel=0.01)  # 2σ²/4 of the pairs, σ² of both
+    assert np.mean(nodes, axis=0) == pytest.approx([1.0, 1.0], abs=4 * np.sqrt(2 / len(nodes)))
+    assert np.mean(pairs) == pytest.approx(1.0, abs=4 * np.sqrt(2 / len(pairs)))

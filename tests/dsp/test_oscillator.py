@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from dsp.oscillator import (
     PowerLaw,
     midpoint_wander_s,
     phase_power,
+    synthesizer_disturbance,
     synthesizer_frequency_deviation_hz,
     synthesizer_phase_deviation_rad,
 )
@@ -69,3 +71,23 @@ def test_phase_power_of_random_walks(separation_s):
     found = phase_power(law, basis, time, carrier_hz=carrier_hz, separation_s=separation_s)
     assert found == pytest.approx(expected, rel=0.05)
     assert phase_power(PowerLaw(), basis, time, carrier_hz=carrier_hz, separation_s=separation_s) == 0.0
+
+
+def test_scattered_phase_noise_counts_twice_in_a_delay():
+    """Against OFDM symbols turned sample by sample: power beside the signal, and errors of a delay read off it."""
+    rng = np.random.default_rng(5)
+    rate_hz, size, corner_hz, rms_rad, symbols = 20e6, 1024, 50e3, 0.02, 300
+    turns = np.exp(-2 * np.pi * corner_hz / rate_hz)  # phase flat up to the corner: a first-order recursion
+    drive = rms_rad * np.sqrt(1 - turns**2) * rng.standard_normal((symbols, size + 4000))
+    phase = lfilter([1.0], [1.0, -turns], drive, axis=1)[:, -size:]
+    f = np.arange(-400, 401)
+    sent = np.exp(0.5j * np.pi * rng.integers(0, 4, (symbols, f.size)))
+    spectrum = np.zeros((symbols, size), complex)
+    spectrum[:, f] = sent
+    heard = np.fft.fft(np.fft.ifft(spectrum, axis=1) * np.exp(1j * phase), axis=1)[:, f] / sent
+    heard *= np.exp(-1j * np.angle(heard.sum(axis=1, keepdims=True)))
+    scattered = synthesizer_disturbance(rms_rad, corner_hz=corner_hz, length_s=size / rate_hz)
+    assert np.mean(np.abs(heard - 1) ** 2) == pytest.approx(scattered, rel=0.05)
+    slope = heard.imag @ f / np.sum(f**2)
+    as_white = 0.5 * scattered / np.sum(f**2)
+    assert np.mean(slope**2) / as_white == pytest.approx(2.0, abs=4 * 2.0 * np.sqrt(2 / symbols))
