@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, log10, pi
+from math import log10, pi
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.special import gammainccinv
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState, ComplexArray, FloatArray
-from dsp.sensing.angle import subspace_nulls
 from dsp.sensing.cross_antenna import mean_product
 from dsp.synchronization.base import Need, Observation, Offset, require
-from dsp.synchronization.symbol_grid import grid_steps
+from dsp.synchronization.cacc_fit import Fitted, MirroredFit
 
 __all__ = ["CrossAntennaCorrelation", "CrossAntennaSensing", "RelativePath", "cross_antenna_paths"]
 
 NO_OFFSET = "cross-antenna correlation cancels the clock offsets and so gives none"
-_LARGEST_ORDER = 6
-_FALSE_ALARM = 1e-3
 _LARGEST_ECHO = 0.12
 """Ripple p/(1 + p)² that other static paths of relative power p in total, -8 dB, make; two alike make a quarter."""
 _LARGEST_MOTION = 0.18
 """The same for movers, -5 dB."""
 _ANTENNA_SIGMAS = 6.0
 """Excess of an antenna's power over its noise, in deviations, without which it hears nothing."""
-_CLEAR_OF_REST = 2.0
-"""Deviations that a Doppler must be from zero."""
-_PADDING = 4
-_NEWTON_STEPS = 10
+_FRONTS = 3
+"""Passes in which the movers' wave fronts across the array are found."""
+_ONE_DOPPLER = 0.6
+"""Coherence over the slot's symbols above which two Dopplers are one, or grating lobes of one: half a cell."""
+_AS_STRONG = 2.0
+"""Amplitude, of what a static echo must make of a mover, up to which a path is that product."""
+_UNSEEN = 0.02
+"""Energy, of one element's noise, below which what the wave fronts make of the products is none."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,14 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
     products = values[1:] * np.conj(values[0])
     mean = mean_product(csi.values[:, :, known])[:, None]
     colour = _noise_root(values, csi.noise * float(np.mean(1.0 / csi.weights[:, known])))
-    white = np.linalg.solve(colour, (products - mean).reshape(len(products), -1)).reshape(products.shape)
-    fit = _MirroredFit(white, f, t, float(csi.carrier_hz))
-    paths = fit.paths()
     sight = mean.mean(axis=(1, 2))
     level = float(np.mean(np.abs(values[0]) ** 2) - csi.noise[0])
+    carrier_hz = float(csi.carrier_hz)
+    # the line of sight at one time on all antennas
+    products = (products - mean) * _early(f, _step_rad(np.concatenate([[level], sight])), len(products), carrier_hz)
+    paths = _straight_paths(products, colour, f, t, carrier_hz, sight, level)
+    echoes = _StaticEchoes(values, f, t)
+    paths = [path for number, path in enumerate(paths) if not echoes.made(path, paths[:number], colour)]
     return CrossAntennaSensing(
         paths=tuple(
             RelativePath(
@@ -151,7 +153,7 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
                 else _angle(
                     _direct(colour @ path.direct, colour @ path.mirrored, sight, level),
                     antenna_m,
-                    SPEED_OF_LIGHT_MPS / float(csi.carrier_hz),
+                    SPEED_OF_LIGHT_MPS / carrier_hz,
                 ),
                 snr_db=path.snr_db,
             )
@@ -160,6 +162,89 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
         valid=True,
         reason="",
     )
+
+
+def _straight_paths(
+    products: ComplexArray,
+    colour: ComplexArray,
+    f: FloatArray,
+    t: FloatArray,
+    carrier_hz: float,
+    sight: ComplexArray,
+    level: float,
+) -> list[Fitted]:
+    """Paths of products whose line of sight is laid flat, with the movers' own wave fronts across the array.
+
+    A mover reaches each antenna earlier than the one before by what its phase's step says, a line of sight laid flat
+    taken off. The fit's terms are alike on all products; what the wave fronts make of them is taken off the products,
+    and the rest fitted anew.
+    """
+
+    def fitted(left: ComplexArray) -> MirroredFit:
+        white = np.linalg.solve(colour, left.reshape(len(left), -1)).reshape(left.shape)
+        return MirroredFit(white, f, t, carrier_hz)
+
+    fit = fitted(products)
+    paths = fit.paths()
+    flat_rad = _step_rad(np.concatenate([[level], sight]))
+    for _ in range(_FRONTS):
+        bent = np.zeros_like(products)
+        for path in paths:
+            direct = colour @ path.direct
+            step_rad = _step_rad(_direct(direct, colour @ path.mirrored, sight, level)) - flat_rad
+            ahead = _early(f, -step_rad, len(products), carrier_hz) - 1.0
+            bent += direct[:, None, None] * ahead * fit.direct(path)
+        if np.sum(np.abs(np.linalg.solve(colour, bent.reshape(len(bent), -1))) ** 2) < _UNSEEN:
+            break
+        fit = fitted(products - bent)
+        paths = fit.paths()
+    return paths
+
+
+class _StaticEchoes:
+    """Echoes that stand beside the line of sight, by the beats that they leave in the antennas' power over the band."""
+
+    def __init__(self, values: ComplexArray, f: FloatArray, t: FloatArray) -> None:
+        power = np.mean(np.abs(values) ** 2, axis=1)
+        self._beats = (power - power.mean(axis=1, keepdims=True)) / power.sum(axis=1, keepdims=True)
+        self._f, self._t = f, t
+        self._cell_s = 1.0 / float(np.ptp(f))
+
+    def made(self, path: Fitted, stronger: list[Fitted], colour: ComplexArray) -> bool:
+        """Whether a path stands where the product of a stronger mover with a static echo must, as strong as it must be.
+
+        An echo later than the line of sight by d makes of a mover at tau one at tau - d, of the same Doppler, or where
+        frames leave gaps one of its grating lobes; mirrored where d is greater. The echo's own product with the line of
+        sight ripples every antenna's power over the band, mover and ghost having the ratio of amplitudes that the
+        ripple has.
+        """
+        size = float(np.linalg.norm(colour @ path.direct))
+        for one in stronger:
+            for sign in (1.0, -1.0):
+                apart_hz = one.doppler_hz - sign * path.doppler_hz
+                if abs(np.mean(np.exp(2j * pi * apart_hz * self._t))) < _ONE_DOPPLER:
+                    continue
+                lag_s = one.delay_s - sign * path.delay_s
+                if lag_s > 0.0 and size < _AS_STRONG * self._ripple(lag_s) * float(np.linalg.norm(colour @ one.direct)):
+                    return True
+        return False
+
+    def _ripple(self, lag_s: float) -> float:
+        """Amplitude of the power's ripple at a lag within half a resolution cell, of its mean; root mean square."""
+        lags_s = lag_s + np.linspace(-0.5, 0.5, 9) * self._cell_s
+        turns = np.exp(2j * pi * np.outer(self._f, lags_s))
+        return float(np.sqrt(np.max(np.mean(np.abs(self._beats @ turns) ** 2, axis=0))))
+
+
+def _step_rad(amplitudes: ComplexArray) -> float:
+    """Phase from each antenna of a uniform line to the next."""
+    return float(np.angle(np.sum(amplitudes[1:] * amplitudes[:-1].conj())))
+
+
+def _early(f: FloatArray, step_rad: float, products: int, carrier_hz: float) -> ComplexArray:
+    """Turns, shape (antenna 1…, 1, subcarrier), that delay what is early by the step's time from antenna to antenna."""
+    early_s = step_rad / (2.0 * pi * carrier_hz) * np.arange(1, products + 1)
+    return np.asarray(np.exp(-2j * pi * early_s[:, None, None] * f))
 
 
 def _deaf(values: ComplexArray, csi: ChannelState, known: NDArray[np.bool_]) -> str:
@@ -234,226 +319,3 @@ def _angle(direct: ComplexArray, antenna_m: FloatArray, wavelength_m: float) -> 
         best = float(sines[int(np.argmax(np.abs(steering @ direct)))])
         sines = np.clip(best + np.linspace(-reach, reach, 41), -1.0, 1.0)
     return float(np.arcsin(best))
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    delay_s: float
-    delay_std_s: float
-    doppler_hz: float
-    doppler_std_hz: float
-    direct: ComplexArray
-    mirrored: ComplexArray
-    snr_db: float
-
-
-class _MirroredFit:
-    """Mirrored pairs of exponentials in whitened products of shape (product, symbol, subcarrier)."""
-
-    def __init__(self, products: ComplexArray, f: FloatArray, t: FloatArray, carrier_hz: float) -> None:
-        self._products = products
-        self._f, self._t = f, t
-        self._stretch = 1.0 + f / carrier_hz  # a mover's delay changes within the slot
-        self._delay_cell_s = 1.0 / float(np.ptp(f))
-        self._doppler_cell_hz = 1.0 / float(np.ptp(t))
-
-    def paths(self) -> list[_Fitted]:
-        """Paths that stand out of the noise, strongest first."""
-        points: FloatArray = np.zeros((0, 2))
-        for delay_s in self._music_delays():
-            points = np.vstack([points, [delay_s, self._doppler_at(self._left(points), float(delay_s))]])
-        points = self._significant(self._refined(points))
-        while len(points) < _LARGEST_ORDER:
-            more = self._significant(self._refined(np.vstack([points, self._strongest(self._left(points))])))
-            if len(more) <= len(points):
-                break
-            points = more
-        fitted = sorted(self._fitted(points), key=lambda path: -path.snr_db)
-        # what cannot be told from rest was taken off with the mean: what is fitted there balances another path's fit
-        fitted = [path for path in fitted if abs(path.doppler_hz) > _CLEAR_OF_REST * path.doppler_std_hz]
-        return [path for number, path in enumerate(fitted) if not self._is_product(path, fitted[:number])]
-
-    def _is_product(self, path: _Fitted, stronger: list[_Fitted]) -> bool:
-        """Whether a path stands where the product of two stronger movers with each other must."""
-        for number, one in enumerate(stronger):
-            for other in stronger[:number]:
-                delay_s, doppler_hz = one.delay_s - other.delay_s, one.doppler_hz - other.doppler_hz
-                if delay_s < 0.0:
-                    delay_s, doppler_hz = -delay_s, -doppler_hz
-                near = abs(path.delay_s - delay_s) < 0.5 * self._delay_cell_s
-                if near and abs(path.doppler_hz - doppler_hz) < 0.5 * self._doppler_cell_hz:
-                    return True
-        return False
-
-    def _music_delays(self) -> FloatArray:
-        """Delays of the folded covariance's sources, number by minimum description length."""
-        f = self._f
-        order = np.argsort(f)
-        spacing = float(np.min(np.diff(f)))
-        upper = np.flatnonzero(f > 0.25 * spacing)
-        mirror = order[np.clip(np.searchsorted(f[order], -f[upper] - 0.25 * spacing), 0, len(f) - 1)]
-        paired = np.abs(f[mirror] + f[upper]) < 0.25 * spacing
-        upper, mirror = upper[paired], mirror[paired]
-        if len(upper) < 2 * _LARGEST_ORDER:
-            return np.zeros(0)
-        folded = (self._products[..., upper] + self._products[..., mirror]).reshape(-1, len(upper))
-        covariance = folded.T @ folded.conj() / len(folded)
-        eigenvalues, vectors = np.linalg.eigh(covariance)
-        count = _sources(eigenvalues[::-1], len(folded))
-        if count == 0:
-            return np.zeros(0)
-        grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 1.0 / 16) * self._delay_cell_s
-        steering = np.cos(2.0 * pi * np.outer(grid_s, f[upper]))
-        norm = np.sum(steering**2, axis=1)
-        null = subspace_nulls(vectors[None, :, -count:], steering.T)[0]
-        spectrum = 1.0 / np.maximum(null, 1e-12 * norm) * norm
-        peaks = np.flatnonzero((spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1)))
-        found: FloatArray = grid_s[peaks[np.argsort(spectrum[peaks])[::-1][:count]]]
-        return found
-
-    def _doppler_at(self, left: ComplexArray, delay_s: float) -> float:
-        """Signed Doppler of greatest power at a delay, direct and mirrored term together."""
-        direct = left @ np.exp(2j * pi * self._f * delay_s)
-        mirrored = np.conj(left) @ np.exp(2j * pi * self._f * delay_s)
-        return self._doppler_peak(direct[..., None], mirrored[..., None])[0]
-
-    def _doppler_peak(self, direct: ComplexArray, mirrored: ComplexArray) -> tuple[float, int, float]:
-        """Doppler and column of the greatest power among series of shape (antenna, symbol, column)."""
-        steps = grid_steps(self._t)
-        spacing_s = float(np.min(np.diff(self._t)))
-        size = fft.next_fast_len(_PADDING * int(steps[-1] + 1))
-        power: FloatArray = np.zeros((size, direct.shape[-1]))
-        for series in (direct, mirrored):
-            for antenna in series:
-                padded = np.zeros((size, direct.shape[-1]), dtype=np.complex128)
-                padded[steps] = antenna
-                power += np.abs(fft.fft(padded, axis=0)) ** 2
-        row, column = divmod(int(np.argmax(power)), power.shape[1])
-        doppler_hz = float(fft.fftfreq(size, spacing_s)[row])
-        return doppler_hz, column, float(power[row, column])
-
-    def _strongest(self, left: ComplexArray) -> FloatArray:
-        """Delay and Doppler of the greatest mirrored power of the remainder."""
-        spacing = float(np.min(np.diff(self._f)))
-        grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 0.5) * self._delay_cell_s
-        beams = np.exp(2j * pi * np.outer(self._f, grid_s))
-        doppler_hz, column, _ = self._doppler_peak(left @ beams, np.conj(left) @ beams)
-        return np.array([[grid_s[column], doppler_hz]])
-
-    def _turns(self, point: FloatArray) -> ComplexArray:
-        """Direct exponential of one path, shape (symbol, subcarrier)."""
-        turns: ComplexArray = np.exp(2j * pi * (np.outer(point[1] * self._t, self._stretch) - point[0] * self._f))
-        return turns
-
-    def _terms(self, points: FloatArray) -> ComplexArray:
-        """Direct and mirrored exponential of each path less its mean over time, shape (2·path, element)."""
-        return _mirrored([_centred(self._turns(point)) for point in points])
-
-    def _amplitudes(self, terms: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
-        """Least-squares amplitudes (term, product), the terms' conjugates, what is left (product, element)."""
-        target = self._products.reshape(len(self._products), -1)
-        conjugate = terms.reshape(-1, 2, terms.shape[1])[:, ::-1].reshape(terms.shape)
-        amplitudes = np.linalg.lstsq(conjugate @ terms.T, conjugate @ target.T, rcond=1e-10)[0]
-        return amplitudes, conjugate, target - amplitudes.T @ terms
-
-    def _left(self, points: FloatArray) -> ComplexArray:
-        if len(points) == 0:
-            return self._products
-        return self._amplitudes(self._terms(points))[2].reshape(self._products.shape)
-
-    def _normal(self, points: FloatArray) -> tuple[FloatArray, FloatArray, ComplexArray, ComplexArray]:
-        """Normal matrix and right side in delays and Dopplers, amplitudes eliminated; amplitudes; remainder.
-
-        Every slope is an element-wise derivative, or its conjugate for the mirrored term, times a product's
-        amplitude, so that all inner products are those of derivatives with terms and with one another.
-        """
-        turned = [self._turns(point) for point in points]
-        terms = _mirrored([_centred(one) for one in turned])
-        amplitudes, conjugate, left = self._amplitudes(terms)
-        by_delay = -2j * pi * self._delay_cell_s * self._f
-        by_doppler = 2j * pi * self._doppler_cell_hz * np.outer(self._t, self._stretch)
-        slopes = _mirrored([_centred(factor * one) for one in turned for factor in (by_delay, by_doppler)])
-        turned_slopes = slopes.reshape(-1, 2, slopes.shape[1])[:, ::-1].reshape(slopes.shape)
-        across = conjugate @ slopes.T
-        projected = turned_slopes @ slopes.T
-        projected -= across.conj().T @ np.linalg.lstsq(conjugate @ terms.T, across, rcond=1e-10)[0]
-        size = 2 * len(points)
-        mixed = np.zeros((2 * size, size, amplitudes.shape[1]), np.complex128)
-        for parameter in range(size):
-            mixed[2 * parameter, parameter] = amplitudes[2 * (parameter // 2)]
-            mixed[2 * parameter + 1, parameter] = amplitudes[2 * (parameter // 2) + 1]
-        matrix = np.einsum("ipa,ij,jqa->pq", mixed.conj(), projected, mixed, optimize=True).real
-        right = np.einsum("ipa,ia->p", mixed.conj(), turned_slopes @ left.T).real
-        return matrix, right, amplitudes, left
-
-    def _refined(self, points: FloatArray) -> FloatArray:
-        """Delays and Dopplers of least squares near the given ones, steps at most a quarter of a cell."""
-        if len(points) == 0:
-            return points
-        cells = np.array([self._delay_cell_s, self._doppler_cell_hz])
-        for _ in range(_NEWTON_STEPS):
-            matrix, right, _, _ = self._normal(points)
-            damping = 1e-6 * np.trace(matrix) / len(matrix)
-            step = np.linalg.solve(matrix + damping * np.eye(len(matrix)), right)
-            points = points + np.clip(step, -0.25, 0.25).reshape(-1, 2) * cells
-            if np.max(np.abs(step)) < 1e-5:
-                break
-        turned = points[:, 0] < 0.0  # a mirrored term taken for the direct one
-        upright: FloatArray = np.where(turned[:, None], -points, points)
-        return upright
-
-    def _significant(self, points: FloatArray) -> FloatArray:
-        """Paths whose pair of terms explains more than noise does anywhere in the map."""
-        if len(points) == 0:
-            return points
-        _, _, amplitudes, left = self._normal(points)
-        products = len(self._products)
-        noise = float(np.mean(np.abs(left) ** 2))
-        energy = left.shape[1] * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
-        # Energy of two complex cells a product, the greatest of a continuous search: of four times the map's cells.
-        threshold = gammainccinv(2 * products, _FALSE_ALARM / (4.0 * left.shape[1]))
-        apart = points[:, 0] > 0.2 * self._delay_cell_s
-        significant: FloatArray = points[(energy > threshold) & apart]
-        return significant
-
-    def _fitted(self, points: FloatArray) -> list[_Fitted]:
-        if len(points) == 0:
-            return []
-        matrix, _, amplitudes, left = self._normal(points)
-        noise = float(np.mean(np.abs(left) ** 2))
-        deviation = np.sqrt(0.5 * noise * np.diag(np.linalg.pinv(matrix, hermitian=True))).reshape(-1, 2)
-        return [
-            _Fitted(
-                delay_s=float(delay_s),
-                delay_std_s=float(deviation[path, 0]) * self._delay_cell_s,
-                doppler_hz=float(doppler_hz),
-                doppler_std_hz=float(deviation[path, 1]) * self._doppler_cell_hz,
-                direct=amplitudes[2 * path],
-                mirrored=amplitudes[2 * path + 1],
-                snr_db=10.0 * log10(left.shape[1] * float(np.sum(np.abs(amplitudes[2 * path]) ** 2)) / noise),
-            )
-            for path, (delay_s, doppler_hz) in enumerate(points)
-        ]
-
-
-def _mirrored(direct: list[ComplexArray]) -> ComplexArray:
-    """Each array and its conjugate in turn, shape (2·array, element)."""
-    stacked = np.stack(direct).reshape(len(direct), -1)
-    return np.stack([stacked, stacked.conj()], axis=1).reshape(2 * len(direct), -1)
-
-
-def _centred(series: ComplexArray) -> ComplexArray:
-    """Less the mean over symbols, shape (symbol, subcarrier)."""
-    centred: ComplexArray = series - series.mean(axis=0)
-    return centred
-
-
-def _sources(eigenvalues: FloatArray, snapshots: int) -> int:
-    """Number of sources of minimum description length; eigenvalues descending."""
-    size = len(eigenvalues)
-    lengths = []
-    for count in range(_LARGEST_ORDER + 1):
-        tail = np.maximum(eigenvalues[count:], 1e-300)
-        ratio = float(np.mean(np.log(tail)) - np.log(np.mean(tail)))
-        lengths.append(-snapshots * (size - count) * ratio + 0.5 * count * (2 * size - count) * log(snapshots))
-    return int(np.argmin(lengths))

@@ -267,7 +267,7 @@ def moving_beside_direct(
     line = paths[0]
     moving = mover_of(generator, line, level_db, doppler_hz=doppler_hz)
     csi, departure, _ = heard(
-        generator, clocks, [*paths, moving], grid=grid, snr_db=snr_db, antennas=ANTENNAS, restless=True
+        generator, clocks, [*paths, moving], grid=grid, snr_db=snr_db, antennas=ANTENNAS, restless=True, crossing=True
     )
     # methods 3.2: cross term's effective SNR, three products of four antennas, their common noise's half counted
     noise = float(csi.noise[0])

@@ -64,12 +64,15 @@ def draw(generator: np.random.Generator, snr_db: float) -> Trial:
     level = sqrt(10.0 ** (TARGET_DB / 10.0))
     gains = np.array([1.0, *(level for _ in TARGETS)]) * np.exp(2j * pi * generator.uniform(size=len(TARGETS) + 1))
     sines = np.sin(generator.uniform(-pi / 3, pi / 3, len(TARGETS) + 1))
-    array = gains * np.exp(1j * pi * np.outer(np.arange(ANTENNAS), sines))
     stretch = 1.0 + f / float(CARRIER_HZ)
-    values = np.broadcast_to((array[:, :1] * np.exp(-2j * pi * f * LOS_S))[:, None, :], (ANTENNAS, SYMBOLS, len(f)))
+    # a wave front reaches each antenna at another time: the phase from one to the next is the more the higher f
+    fronts = np.exp(1j * pi * np.arange(ANTENNAS)[:, None, None] * sines[:, None] * stretch)
+    array = gains * fronts[:, :, SUBCARRIERS // 2]
+    line = gains[0] * fronts[:, 0] * np.exp(-2j * pi * f * LOS_S)
+    values = np.broadcast_to(line[:, None, :], (ANTENNAS, SYMBOLS, len(f)))
     for number, (delay_s, doppler_hz) in enumerate(zip(delays_s, dopplers_hz, strict=True), start=1):
         path = np.exp(2j * pi * (np.outer(t * doppler_hz, stretch) - f * delay_s))
-        values = values + array[:, number, None, None] * path
+        values = values + gains[number] * fronts[:, number, None] * path
     jumps_s = generator.uniform(-JITTER_S, JITTER_S, SYMBOLS)
     values = values * np.exp(2j * pi * (generator.uniform(size=(SYMBOLS, 1)) - np.outer(jumps_s, f)))
     noise = 10.0 ** (-snr_db / 10.0)

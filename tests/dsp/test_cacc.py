@@ -27,13 +27,16 @@ def scene(
     angles_rad: list[float],
     levels_db: list[float],
     snr_db: float,
+    carrier_hz: float = CARRIER_HZ,
 ) -> ChannelState:
-    """Paths on a four-antenna array; time offset uniform in ±30 ns and phase random, anew in every symbol."""
+    """Paths on four antennas half a wavelength apart; time offset within ±30 ns and phase anew in every symbol."""
     gains = 10 ** (np.array(levels_db) / 20) * np.exp(2j * np.pi * generator.uniform(size=len(levels_db)))
-    array = np.exp(2j * np.pi * CARRIER_HZ / SPEED_OF_LIGHT_MPS * np.outer(ANTENNA_M, np.sin(angles_rad)))
-    time = np.exp(2j * np.pi * np.outer(T_S, dopplers_hz))
+    early_s = np.outer(np.arange(4), np.sin(angles_rad)) / (2.0 * carrier_hz)
+    array = np.exp(2j * np.pi * early_s[:, :, None] * (carrier_hz + F_HZ))
+    turns = np.outer(T_S - T_S.mean(), dopplers_hz)[:, :, None] * (1.0 + F_HZ / carrier_hz)
+    time = np.exp(2j * np.pi * turns)
     frequency = np.exp(-2j * np.pi * np.outer(delays_s, F_HZ))
-    values = np.einsum("u,au,lu,uk->alk", gains, array, time, frequency)
+    values = np.einsum("u,auk,luk,uk->alk", gains, array, time, frequency)
     jumps_s = generator.uniform(-30e-9, 30e-9, len(T_S))
     values *= np.exp(2j * np.pi * (generator.uniform(size=(len(T_S), 1)) - np.outer(jumps_s, F_HZ)))
     noise = 10 ** (-snr_db / 10)
@@ -45,7 +48,7 @@ def scene(
         symbol_s=T_S,
         reference=Moment("n", 0, 0.0, Fraction(20_000_000)),
         cfo_reference_hz=0.0,
-        carrier_hz=Fraction(28_000_000_000),
+        carrier_hz=Fraction(carrier_hz),
         noise=np.full(4, noise),
         frame_of_symbol=np.zeros(len(T_S), dtype=np.intp),
     )
@@ -158,3 +161,41 @@ def test_too_little_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="two antennas"):
         cross_antenna_paths(state.antenna(0))
+
+
+def test_what_a_static_echo_makes_of_a_mover_is_no_path() -> None:
+    """An echo 11 dB down and two movers that share a Doppler: the product of mover and echo goes, the second stays."""
+    generator = np.random.default_rng(9)
+    for echo_s, second in ((60e-9, True), (240e-9, False)):  # the product mirrored, where the echo is later
+        delays = [50e-9, 50e-9 + echo_s, 200e-9, 410e-9]
+        levels = [0.0, -11.0, -8.0, -18.0]
+        used = [0, 1, 2, 3] if second else [0, 1, 2]
+        state = scene(
+            generator,
+            delays_s=[delays[one] for one in used],
+            dopplers_hz=[(0.0, 0.0, 310.0, 310.0)[one] for one in used],
+            angles_rad=list(generator.uniform(-1.0, 1.0, len(used))),
+            levels_db=[levels[one] for one in used],
+            snr_db=20.0,
+        )
+        sensing = cross_antenna_paths(state)
+        assert sensing.valid, sensing.reason
+        found = sorted(path.delay_s for path in sensing.paths)
+        assert found == pytest.approx([150e-9, 360e-9] if second else [150e-9], abs=2e-9)
+
+
+def test_delays_are_those_at_the_first_antenna() -> None:
+    """Wave fronts that cross four antennas at 2.4 GHz: 0.3 ns to their middle."""
+    generator = np.random.default_rng(10)
+    for sine in (0.9, -0.9):
+        state = scene(
+            generator,
+            delays_s=[50e-9, 200e-9],
+            dopplers_hz=[0.0, 310.0],
+            angles_rad=[np.arcsin(-0.8 * sine), np.arcsin(sine)],
+            levels_db=[0.0, -10.0],
+            snr_db=30.0,
+            carrier_hz=2.4e9,
+        )
+        (path,) = cross_antenna_paths(state).paths
+        assert abs(path.delay_s - 150e-9) < 5.0 * path.delay_std_s < 0.1e-9
