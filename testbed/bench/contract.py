@@ -156,8 +156,8 @@ class Trials:
     valid: int
     wrong: int
     """Valid, with a quantity beyond five stated deviations of the truth."""
-    fractions: Array
-    """Of the valid trials, shape (trial,)."""
+    fractions: dict[str, Array]
+    """Of a sample, of the trials that gave a quantity, by quantity, shape (trial,)."""
     by_bound: dict[str, Array]
     """Errors over the bound, by quantity, shape (trial,)."""
     by_std: dict[str, Array]
@@ -169,7 +169,7 @@ def study(member: Member, snr_db: float, trials: int, seed: int, draw: Draw | No
     generator = np.random.default_rng([seed, round(10.0 * (snr_db + 100.0))])
     by_bound: dict[str, list[float]] = {}
     by_std: dict[str, list[float]] = {}
-    fractions: list[float] = []
+    fractions: dict[str, list[float]] = {}
     valid = wrong = 0
     for _ in range(trials):
         try:
@@ -182,13 +182,12 @@ def study(member: Member, snr_db: float, trials: int, seed: int, draw: Draw | No
         found = quantities(member, offset, link)
         valid += offset.valid
         wrong += any(abs(each.error) > WRONG * each.std for each in found)
-        if found:
-            fractions.append(link.fraction)
         for each in found:
+            fractions.setdefault(each.name, []).append(link.fraction)
             by_bound.setdefault(each.name, []).append(each.error / each.bound)
             by_std.setdefault(each.name, []).append(each.error / each.std)
-    arrays = [{name: np.array(values) for name, values in kept.items()} for kept in (by_bound, by_std)]
-    return Trials(snr_db, trials, valid, wrong, np.array(fractions), *arrays)
+    arrays = [{name: np.array(values) for name, values in kept.items()} for kept in (fractions, by_bound, by_std)]
+    return Trials(snr_db, trials, valid, wrong, *arrays)
 
 
 def first_harmonic(fractions: Array, errors: Array) -> tuple[float, float]:
@@ -213,7 +212,7 @@ def rows(name: str, trials: int, seed: int) -> list[BenchRow]:
         kept = [one for one in each if key in one.by_std]
         if not kept:
             continue
-        fractions = np.concatenate([one.fractions for one in kept])
+        fractions = np.concatenate([one.fractions[key] for one in kept])
         errors = np.concatenate([one.by_std[key] for one in kept])
         amplitude, deviation = first_harmonic(fractions, errors)
         row = BenchRow(

@@ -185,7 +185,7 @@ def static_reference(
     paths = direct_and_echoes(generator, grid, 1, cells=(2.5, 5.0)) if paths is None else paths
     line = paths[0]
     moving = mover_of(generator, line, -12.0) if mover is None else mover(generator, line)
-    common: dict[str, Any] = {"grid": grid, "snr_db": snr_db, "antennas": ANTENNAS, "crossing": True}
+    common: dict[str, Any] = {"grid": grid, "snr_db": snr_db, "antennas": ANTENNAS}
     csi, departure, _ = heard(generator, clocks, [*paths, moving], cfo_missed_hz=cfo_missed_hz, **common)
     reverse = reverse_departure = None
     if both_ways:
@@ -267,7 +267,7 @@ def moving_beside_direct(
     line = paths[0]
     moving = mover_of(generator, line, level_db, doppler_hz=doppler_hz)
     csi, departure, _ = heard(
-        generator, clocks, [*paths, moving], grid=grid, snr_db=snr_db, antennas=ANTENNAS, restless=True, crossing=True
+        generator, clocks, [*paths, moving], grid=grid, snr_db=snr_db, antennas=ANTENNAS, restless=True
     )
     # methods 3.2: cross term's effective SNR, three products of four antennas, their common noise's half counted
     noise = float(csi.noise[0])
@@ -339,7 +339,7 @@ def cooperating(
         )
     ]
     echo_csi, echo_departure, _ = heard(
-        generator, (clocks[0], clocks[0]), echo_paths, grid=grid, snr_db=snr_db, antennas=ANTENNAS, crossing=True,
+        generator, (clocks[0], clocks[0]), echo_paths, grid=grid, snr_db=snr_db, antennas=ANTENNAS,
         cfo_missed_hz=0.0,
     )  # fmt: skip
     later = plan.places + generator.normal(size=plan.places.shape) * displaced_m / sqrt(2.0)

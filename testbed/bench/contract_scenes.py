@@ -44,7 +44,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Path:
-    """One path; delay at the middle of the forward slot, to the array's first antenna where waves cross it."""
+    """One path; delay at the middle of the forward slot, to the array's first antenna."""
 
     gain: complex
     delay_s: float
@@ -135,15 +135,13 @@ def heard(
     departure_true_s: float = FORWARD_S,
     antennas: int = 1,
     restless: bool = False,
-    crossing: bool = False,
     cfo_missed_hz: float | None = None,
 ) -> tuple[ChannelState, Moment, ComplexArray]:
     """CSI, the departure, and the noise-free channel at n of m, evaluated path by path.
 
     ``restless`` gives every symbol a carrier phase of its own. A wave that crosses the array turns from antenna to
-    antenna, and with ``crossing`` also reaches each at another time, as it does in the air. ``cfo_missed_hz`` is what
-    the coarse stage leaves of the CFO; a few hertz at random if not given. Noise is ``snr_db`` below the paths' total
-    power on each antenna.
+    antenna and reaches each at another time. ``cfo_missed_hz`` is what the coarse stage leaves of the CFO; a few hertz
+    at random if not given. Noise is ``snr_db`` below the paths' total power on each antenna.
     """
     n, m = clocks
     departure_s = float(m.reading_s(departure_true_s))
@@ -170,7 +168,7 @@ def heard(
         turns = CARRIER_HZ * advance_s - cfo_reference_hz * since_s
         position_s = np.asarray(m.reading_s(true_s - flight_s)) - departure_s - nominal_s
         one = np.exp(2j * pi * (turns % 1.0))[:, None] * np.exp(2j * pi * np.outer(position_s, f))
-        steps = path.sine * np.outer(np.arange(antennas), 1.0 + f / CARRIER_HZ * crossing)
+        steps = path.sine * np.outer(np.arange(antennas), 1.0 + f / CARRIER_HZ)
         values += path.gain * np.exp(1j * pi * steps)[:, None, :] * one
     values *= np.exp(2j * pi * (generator.uniform(size=(grid.symbols, 1)) if restless else generator.uniform()))
     noise = sum(abs(path.gain) ** 2 for path in paths) * 10.0 ** (-snr_db / 10.0)

@@ -77,7 +77,7 @@ def test_errors_keep_to_bound_and_deviation_without_bias_from_0_to_30_db(name: s
         assert np.sum(np.square(ratios)) < goal**2 * stats.chi2.isf(1e-3, ratios.size)
         low, high = stats.chi2.ppf([5e-4, 1.0 - 5e-4], normalised.size)
         assert low < np.sum(np.square(normalised)) < high
-        amplitude, deviation = first_harmonic(np.concatenate([one.fractions for one in kept]), normalised)
+        amplitude, deviation = first_harmonic(np.concatenate([one.fractions[key] for one in kept]), normalised)
         assert amplitude**2 < stats.chi2.isf(1e-3, 2) * deviation**2
         assert abs(normalised.mean()) < 3.3 * normalised.std() / np.sqrt(normalised.size)
 
