@@ -7,6 +7,8 @@ from math import log, pi
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import chdtri
 
 from dsp.bounds.link import two_way_bound
@@ -165,6 +167,10 @@ def structure(observation: Observation, link: TwoWayLink) -> Structure:
             found.append(grown)
             if _shared(grown) >= max(_BEYOND_CHANCE, _NEARLY_ALL * len(grown.paths)):
                 break
+            paired = None if separate else _paired(model, grown)
+            if paired is not None:
+                found.append(paired)
+                break
     if not found:
         raise ValueError("no path stands above the noise in the two directions together")
     scores = [fit.gain - threshold * len(fit.paths) for fit in found]
@@ -201,7 +207,41 @@ def _grown(model: SharedPaths, to_s: float, cfo_hz: float, threshold: float, sep
     return model.fit(paths, offsets_s, cfo_hz, iterations=_FINE)
 
 
+def _paired(model: SharedPaths, fit: SharedFit) -> SharedFit | None:
+    """The fit in which each direction's own paths are one another's; None unless nearly all become shared.
+
+    A first path that only one direction knows may meet another one of the other direction's: offsets half a cell off,
+    after which the others are no longer shared, and each direction's are fitted on their own. Half the difference of a
+    forward and a reverse path is the correction that would make them one: that of most pairs is tried.
+    """
+    ahead, behind = (np.flatnonzero(row > _SHARED) for row in fit.significance)
+    if not ahead.size or not behind.size:
+        return None
+    halves = 0.5 * (fit.paths[ahead][:, None] - fit.paths[behind])
+    best: tuple[NDArray[np.intp], NDArray[np.intp], FloatArray] | None = None
+    for trial in halves.reshape(-1, 2):
+        apart = np.max(np.abs(halves - trial) / model.cell, axis=2)
+        rows, columns = linear_sum_assignment(np.minimum(apart, _ONE_PATH))
+        together = apart[rows, columns] < _ONE_PATH
+        if best is None or np.count_nonzero(together) > len(best[0]):
+            rows, columns = rows[together], columns[together]
+            best = rows, columns, np.asarray(halves[rows, columns].mean(axis=0))
+    assert best is not None
+    rows, columns, correction = best
+    others = len(ahead) + len(behind) - 2 * len(rows)
+    if len(rows) < max(_BEYOND_CHANCE, _NEARLY_ALL * (len(rows) + others)):
+        return None
+    shared = 0.5 * (fit.paths[ahead[rows]] + fit.paths[behind[columns]])
+    own = (
+        np.delete(fit.paths[ahead], rows, axis=0) - correction,
+        np.delete(fit.paths[behind], columns, axis=0) + correction,
+    )
+    offsets_s = fit.to_s + correction[0]
+    return model.fit(np.concatenate([shared, *own]), offsets_s, fit.cfo_hz + correction[1], iterations=_FINE)
+
+
 _ROUGH, _FINE = 3, 15
+_ONE_PATH = 0.25  # resolution cells by which two directions' estimates of one path may differ
 
 
 def _at_edge(model: SharedPaths, fit: SharedFit) -> bool:

@@ -14,6 +14,7 @@ from dsp.synchronization.base import MissingInputError, Observation, Port
 from dsp.synchronization.matched_product import two_way_link
 from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight, ReciprocityStructured
 from dsp.synchronization.structured_fit import SharedPaths
+from testbed.bench.reference_structured import Amplitudes, draw
 
 METHOD = ReciprocityStructured()
 RATE_HZ = Fraction(20_000_000)
@@ -210,3 +211,13 @@ def test_missing_inputs_and_departure() -> None:
     unknown = METHOD.estimate(replace(seen, departure=None))
     assert unknown.to_s is None
     assert unknown.reason == "departure unknown"
+
+
+@pytest.mark.parametrize("seed", [112, 214, 360])
+def test_directions_led_astray_by_their_strongest_paths_are_paired_again(seed: int) -> None:
+    """Reference R-A draws whose first path of one direction met another of the other's: nine paths, one shared."""
+    trial = draw(np.random.default_rng([77, 70, seed, 0]), 20.0, Amplitudes.INDEPENDENT)
+    offset = METHOD.estimate(trial.observation)
+    assert offset.valid, offset.reason
+    assert offset.details["paths"] == 5
+    assert abs(offset.to_s - trial.to_s) < 4.0 * trial.bound_s
