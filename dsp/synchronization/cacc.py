@@ -30,7 +30,7 @@ _ONE_DOPPLER = 0.6
 _AS_STRONG = 2.0
 """Amplitude, of what a static echo must make of a mover, up to which a path is that product."""
 _UNSEEN = 0.02
-"""Energy, of one element's noise, below which what the wave fronts make of the products is none."""
+"""Energy, of one element's noise, by which what the wave fronts make of the products may still change."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def _straight_paths(
     fit = fitted(products)
     paths = fit.paths()
     flat_rad = _step_rad(np.concatenate([[level], sight]))
+    before = np.zeros_like(products)
     for _ in range(_FRONTS):
         bent = np.zeros_like(products)
         for path in paths:
@@ -194,9 +195,10 @@ def _straight_paths(
             step_rad = _step_rad(_direct(direct, colour @ path.mirrored, sight, level)) - flat_rad
             ahead = _early(f, -step_rad, len(products), carrier_hz) - 1.0
             bent += direct[:, None, None] * ahead * fit.direct(path)
-        if np.sum(np.abs(np.linalg.solve(colour, bent.reshape(len(bent), -1))) ** 2) < _UNSEEN:
+        change = np.linalg.solve(colour, (bent - before).reshape(len(bent), -1))
+        if np.sum(np.abs(change) ** 2) < _UNSEEN:
             break
-        fit = fitted(products - bent)
+        fit, before = fitted(products - bent), bent
         paths = fit.paths()
     return paths
 
