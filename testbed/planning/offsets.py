@@ -12,7 +12,7 @@ import numpy as np
 from dsp.bounds.link import delay_std_s, doppler_std_hz, two_way_bound
 from dsp.channel import FloatArray
 from dsp.waveform import Waveform
-from testbed.pairs import clock_noise
+from testbed.pairs import clock_noise, disturbance
 from testbed.planning.budget import LinkBudget
 from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform, slot_offset_samples
@@ -115,7 +115,10 @@ def _two_way(
     run = max(1, min(int(_COHERENT_S / symbol_s), waveform.symbols // _LEAST_BLOCKS))
     bound = two_way_bound(subcarriers_hz(waveform), times, snr, carrier_hz=float(waveform.carrier_hz))
     factor = {"reciprocity-structured": 1.0}.get(method, sqrt(1 + 0.5 / (snr * run)))
-    noise_s = bound.to_std_s * factor * (_PENCIL if method == "reciprocity-mp" else 1.0)
+    # what synthesizers scatter counts twice in a delay
+    scattered = sum(disturbance(scenario, node) for node in (pair[0].receiver, pair[0].transmitter))
+    twice = sqrt(1.0 + min(scattered * snr, 1.0))
+    noise_s = bound.to_std_s * factor * twice * (_PENCIL if method == "reciprocity-mp" else 1.0)
     noise_hz = bound.cfo_std_hz * factor * (_PENCIL if method == "reciprocity-mp" else 1.0)
     clock_s, clock_hz = _clocks(scenario, (pair[0].receiver, pair[0].transmitter), times)
     note = "takes the best of the two-way methods" if method == "auto" else ""
