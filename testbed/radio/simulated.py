@@ -26,7 +26,17 @@ from sim_backend.clocks import PowerLaw
 from sim_backend.ether import BEGIN_S, Ether, EtherError
 from sim_backend.ether import Reception as EtherReception
 from sim_backend.synthesizer import RATE_RANGE_HZ, applied_carrier_hz, applied_rate_hz
-from sim_backend.world import ClockSpec, FrontEndSpec, NodeSpec, ReflectorSpec, SceneSpec, WorldSpec
+from sim_backend.world import (
+    Burst,
+    ClockSpec,
+    FrontEndSpec,
+    NodeSpec,
+    ReflectorSpec,
+    Request,
+    SceneSpec,
+    World,
+    WorldSpec,
+)
 from testbed import schedule
 from testbed.capture import Departure, Stretch
 from testbed.protocol import DepartureRow, StretchRow
@@ -241,8 +251,10 @@ class EtherServer:
     """Ether of ``scenario``, open to other processes of this machine: one thread for each radio."""
 
     def __init__(self, scenario: Scenario) -> None:
+        specification = world_specification(scenario)
+        _compile(specification)
         self._ether = Ether(
-            world_specification(scenario),
+            specification,
             start_spread_s=scenario.round.start_spread_s,
             round_period_s=schedule.round_period_s(scenario),
             stall_timeout_s=_STALL_S,
@@ -378,6 +390,20 @@ def _received(reception: EtherReception) -> Received:
         departures=tuple(DepartureRow(0, tick, fraction) for tick, fraction in reception.departures),
         truth=_since_begin(reception),
         events=({"code": "samples-lost", "text": text},) if lost else (),
+    )
+
+
+def _compile(specification: WorldSpec) -> None:
+    """Render an instant of such a world and throw it away, so that nothing is compiled once radios wait for samples.
+
+    Their drivers' patience ends before a machine that has no compiled kernels yet is done with the first rendering.
+    """
+    world = World(specification)
+    first = {name: world.tick_at(name, BEGIN_S) for name in world.nodes}
+    burst = np.ones(64, np.complex64)
+    world.render(
+        {name: [Burst(tick, 0.0, burst)] for name, tick in first.items()},
+        {name: Request(tick, 256, 0) for name, tick in first.items()},
     )
 
 
