@@ -177,7 +177,7 @@ def synthesizer_disturbance(rms_rad: float, *, corner_hz: float, length_s: float
 
     All but what is the mean phase of an OFDM symbol of length T, which turns all subcarriers alike. In a delay this
     power counts twice: what reaches subcarrier m from k and k from m are one draw of the phase, so that their errors
-    add where noise's would not, as long as the corner is far below the bandwidth (docs/methods/reciprocity.md eq. 11).
+    add where noise's would not, as long as the corner is far below the bandwidth (docs/methods/reciprocity.md eq. 10).
 
     Parameters
     ----------
