@@ -10,9 +10,11 @@ import pytest
 
 from sim_backend.fake_uhd import Library
 from sim_backend.fake_uhd.device import Recorded
+from sim_backend.fake_uhd.types import SensorValue
 from testbed.radio.base import RadioError, Reception, Settings
 from testbed.radio.usrp import UsrpRadio
 from testbed.radio.usrp_clock import SampleClock, master_clock_hz
+from testbed.radio.usrp_sensors import temperatures
 from testbed.scenario import Usrp
 
 SAMPLES = 5_000
@@ -106,6 +108,21 @@ def test_pulses_set_the_time(source: str) -> None:
     assert pulse
     # GPS seconds where a receiver tells them, else from zero.
     assert (begin // 10_000_000 > 10) == (source == "gpsdo")
+
+
+@pytest.mark.parametrize(("product", "told"), [("B210", {"temperature_c": 37.5}), ("X310", {})])
+def test_every_round_tells_the_temperature_that_the_device_has(product: str, told: dict[str, float]) -> None:
+    radio = configured(f"product={product}")
+    assert radio.receive(SAMPLES).conditions == told
+
+
+def test_a_boards_temperature_stands_for_a_front_end_that_has_none() -> None:
+    class Board:
+        get_rx_sensor_names = staticmethod(lambda channel: ["lo_locked"])
+        get_mboard_sensor_names = staticmethod(lambda board: ["ref_locked", "temp"])
+        get_mboard_sensor = staticmethod(lambda name, board: SensorValue("Temperature", 44.25, "C", ""))
+
+    assert temperatures(Board()) == {"temperature_c": 44.2, "board_temperature_c": 44.2}
 
 
 def test_a_missing_pulse_or_reference_is_refused_or_told_in_every_round() -> None:
