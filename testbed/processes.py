@@ -23,6 +23,7 @@ class Child:
     """A process of ours: it ends by itself when its standard input does, and leaves its last words in a file."""
 
     def __init__(self, arguments: list[str], *, interpreter: str = "") -> None:
+        self._interpreter = interpreter
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -51,6 +52,10 @@ class Child:
         """Last line of its standard error, or how it ended."""
         self._words.seek(0)
         lines = self._words.read().decode("utf-8", "replace").strip().splitlines()
+        if lines and self._interpreter and lines[-1].startswith("ModuleNotFoundError: "):
+            lacks = lines[-1].removeprefix("ModuleNotFoundError: ")
+            mend = f"{self._interpreter} -m pip install isac-testbed"
+            return f"{self._interpreter} lacks what the testbed needs ({lacks}): {mend}"
         if lines:
             return lines[-1].removeprefix("isac: ")
         code = self.process.poll()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from testbed.errors import UserError
 from testbed.radio.base import Radio
 from testbed.scenario import Node, Pluto, Scenario, Usrp
@@ -10,11 +12,17 @@ __all__ = ["check_driver", "open_radio"]
 
 
 def check_driver(node: Node) -> None:
-    """Raise `UserError` if this release has no driver for the radio that ``node`` names."""
+    """Raise `UserError` if this release has no driver for the radio that ``node`` names, or not its interpreter."""
     if node.radio == "recorded":
         raise UserError(
             f'node.radio of {node.name!r} is "recorded", which no driver runs: use "simulated", "pluto" or "usrp", or '
             "replay the recording"
+        )
+    python = node.usrp.python if node.usrp is not None and node.agent != "remote" else ""
+    if python and shutil.which(python) is None:
+        raise UserError(
+            f'node.usrp.python of {node.name!r} is "{python}", which is no program of this machine: name the '
+            "interpreter that has uhd"
         )
 
 

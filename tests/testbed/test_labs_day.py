@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,8 +19,10 @@ import pytest
 
 from testbed import cli, processes
 from testbed.coordinator import FinishedRound, RunOutcome, acquire
+from testbed.errors import UserError
 from testbed.keys import write_keys
 from testbed.pipeline import Pipeline
+from testbed.processes import Child
 from testbed.scenario import dumps, load, loads
 
 pytest.importorskip("adi", reason="pyadi-iio or libiio is missing: pip install 'isac-testbed[pluto]', libiio0")
@@ -133,9 +136,17 @@ def test_two_nodes_on_one_device_are_found_out_by_its_serial_number() -> None:
     assert outcome.exit_code == 2
 
 
-def test_an_interpreter_that_is_not_there_is_one_line() -> None:
+def test_an_interpreter_that_is_not_there_is_wrong_input() -> None:
     broken = TWO.replace('serial=F5EAC0" }', 'serial=F5EAC0", python = "/nowhere/python" }', 1)
-    assert outcome_of(broken).failure == "node.usrp.python of 'west' is \"/nowhere/python\": No such file or directory"
+    with pytest.raises(UserError, match="of 'west' is \"/nowhere/python\", which is no program of this machine"):
+        outcome_of(broken)
+
+
+def test_an_interpreter_without_the_testbeds_packages_is_told_from_a_radio_that_fails() -> None:
+    child = Child(["-S", "-c", "import msgspec"], interpreter=sys.executable)
+    child.process.wait()
+    assert "lacks what the testbed needs (No module named 'msgspec')" in child.last_words()
+    child.close()
 
 
 def test_what_a_device_refuses_is_wrong_input_and_nothing_is_written(
