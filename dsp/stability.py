@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from dsp.channel import FloatArray
 from dsp.oscillator import PowerLaw
@@ -106,5 +106,5 @@ def upper_limit(count: int, factors: Sequence[int], *, probability: float = 0.99
     noises that walk have more.
     """
     degrees = np.maximum(1.0, 0.5 * count / np.asarray(factors, dtype=float) - 1.0)
-    limit: FloatArray = np.sqrt(chi2.ppf(probability, degrees) / degrees)
+    limit: FloatArray = np.sqrt(chdtri(degrees, 1.0 - probability) / degrees)
     return limit

@@ -8,8 +8,8 @@ from math import exp, hypot, log, log10, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
+from scipy.special import chdtrc
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
@@ -287,7 +287,7 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason=f"only {best.matches} of {scatterers} scatterers are where the link has paths")
     if best.displaced:
         return replace(blank, reason=f"{best.displaced} of {scatterers} scatterers have moved since the echo")
-    chance = float(stats.chi2.sf(best.misfit * (best.matches - 1), best.matches - 1))
+    chance = float(chdtrc(best.matches - 1, best.misfit * (best.matches - 1)))
     if chance < _CONTRADICTION:
         return replace(blank, reason="scatterers and positions contradict each other beyond their deviations")
     moved = _solutions(pairs.loosened(), associated=associated)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import hypot, inf, log10, pi, sqrt
+from math import hypot, inf, log, log10, pi, sqrt
 
 import numpy as np
-from scipy import stats
+from scipy.special import gammaincc
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState, ComplexArray
@@ -97,7 +97,7 @@ def active_echo(
     gate = (window[1], window[1] + _REACH / float(np.min(np.diff(csi.subcarrier_hz))))
     # The noise is mostly the leakage's phase noise, the same on all antennas: to count them as one.
     antennas = len(csi.values)
-    rate = float(stats.gamma.sf(antennas * stats.expon.isf(_MOVER_FALSE_ALARM), antennas))
+    rate = float(gammaincc(antennas, -antennas * log(_MOVER_FALSE_ALARM)))
     scene = static_scene(csi, gate_s=gate, false_alarm_rate=rate)
     if not scene.valid:
         return ActiveEcho(node, (), f"{node} does not see its own echoes: {scene.reason}")

@@ -38,6 +38,9 @@ __all__ = ["command"]
     "--workers", type=click.IntRange(min=1), help="Of several recordings, how many at once; one a core if not given."
 )
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the recordings' hashes first.")
+@click.option(
+    "--report/--no-report", default=True, show_default=True, help="Draw the report; `isac report` does it later too."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
 def command(
     recordings: tuple[Path, ...],
@@ -48,6 +51,7 @@ def command(
     out: Path | None,
     workers: int | None,
     verify: bool,
+    report: bool,
     json_file: Path | None,
 ) -> None:
     """Process RECORDING again: a run's folder, or a SigMF collection with the scenario that made it.
@@ -58,10 +62,11 @@ def command(
     if len(recordings) > 1:
         options = {"--scenario": scenario_file, "--methods": methods, "--fingerprint": fingerprint_file}
         options |= {"--calibration": calibration}
+        flags = ["--verify" if verify else "--no-verify", "--report" if report else "--no-report"]
         said = [text for name, value in options.items() if value is not None for text in (name, str(value))]
-        _several(recordings, out, [*said, "--verify" if verify else "--no-verify"], workers, json_file)
+        _several(recordings, out, [*said, *flags], workers, json_file)
     else:
-        _one(recordings[0], scenario_file, methods, fingerprint_file, calibration, out, verify, json_file)
+        _one(recordings[0], scenario_file, methods, fingerprint_file, calibration, out, verify, report, json_file)
 
 
 def _several(
@@ -94,6 +99,7 @@ def _one(
     calibration: Path | None,
     out: Path | None,
     verify: bool,
+    report: bool,
     json_file: Path | None,
 ) -> None:
     """Replay one recording in this process."""
@@ -130,12 +136,12 @@ def _one(
         for done, index in enumerate(recordings.rounds):
             progress(done, f"round {index}")
             pipeline.process(index, recordings.captures(index))
-        progress(len(recordings.rounds), "report")
+        progress(len(recordings.rounds), "report" if report else "results")
     folder.mkdir(parents=True)
     write_scenario(folder, experiment)
     known.save(folder)
     events = [msgspec.convert(event, EventRow) for event in recordings.events]
-    results = write_products(folder, experiment, pipeline, events)
+    results = write_products(folder, experiment, pipeline, events, report=report)
     print_figures([folder], json_file)
     if not any(row.valid for row in results.links):
         raise RunError(f"{folder}: no link was synchronized by any method; the report says why")

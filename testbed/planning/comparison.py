@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite, sqrt
 
-from scipy import stats
+from scipy.special import chdtr
 
 from testbed.planning.plan import Plan, target_error_m
 from testbed.report.run_data import RunData
@@ -53,7 +53,7 @@ def _judged(
 ) -> PlanFigure | None:
     if not planned or value is None or not isfinite(planned) or trials < 1:
         return None
-    chance = stats.chi2.cdf(trials * (value / planned) ** 2, trials)
+    chance = chdtr(trials, trials * (value / planned) ** 2)
     verdict = "as planned"
     if chance > 1 - _CHANCE / 2:
         verdict = "worse than planned"

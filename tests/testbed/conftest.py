@@ -11,6 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and replays of this process write no report: seconds, where nothing looks at it."""
+    monkeypatch.setattr("testbed.processing.write_report", lambda folder: folder)
+
+
 @dataclass(frozen=True)
 class ForeignNode:
     """A radio with a clock of its own, which reads zero when its recording begins."""

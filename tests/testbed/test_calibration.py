@@ -129,10 +129,8 @@ def test_levels_rise_as_they_are_told(session: Session) -> None:
         assert record.leakage_dbfs == pytest.approx(-12, abs=1.5)
 
 
-def test_what_was_measured_is_applied_in_a_run_and_its_replay(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("testbed.processing.write_report", lambda folder: folder)  # seconds that nothing here looks at
+@pytest.mark.usefixtures("without_report")
+def test_what_was_measured_is_applied_in_a_run_and_its_replay(session: Session, tmp_path: Path) -> None:
     for record in session.records:
         save_record(record, tmp_path / "calibrations")
     path, out = tmp_path / "small.toml", tmp_path / "run"

@@ -59,7 +59,7 @@ def without_the_machine(folder: Path) -> list[bytes]:
     return [line for line in lines if not line.startswith((b'"environment"', b'"timing"'))]
 
 
-def test_a_replay_gives_the_same_bytes(tmp_path):
+def test_a_replay_gives_the_same_bytes(tmp_path, without_report):
     scenario = tmp_path / "small.toml"
     scenario.write_text(SCENARIO.format(front=CHAINS))
     assert main(["run", str(scenario), "--out", str(tmp_path / "run")]) == 0
@@ -75,19 +75,19 @@ def test_a_replay_gives_the_same_bytes(tmp_path):
         assert row.baseline_m == pytest.approx((24.0**2 + 5.0**2) ** 0.5, abs=0.1)
 
 
-def test_several_recordings_at_once_give_what_each_gives_alone(tmp_path, capsys):
+def test_several_recordings_at_once_give_what_each_gives_alone(tmp_path, capsys, without_report):
     scenario = tmp_path / "small.toml"
     scenario.write_text(SCENARIO.format(front=CHAINS))
     assert main(["run", str(scenario), "--out", str(tmp_path / "one")]) == 0
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     (tmp_path / "broken" / "recordings").mkdir(parents=True)
     several = [str(tmp_path / name) for name in ("one", "broken", "two")]
-    assert main(["replay", *several, "--out", str(tmp_path / "all"), "--workers", "2"]) == 1
+    assert main(["replay", *several, "--out", str(tmp_path / "all"), "--workers", "2", "--no-report"]) == 1
     said = capsys.readouterr().err
     assert "1 of 3 recordings failed" in said
     assert str(tmp_path / "broken") in said
     # by a process of one thread too: with more, sums of the linear algebra have another order
-    alone = [sys.executable, "-m", "testbed.cli", "replay", several[0], "--out", str(tmp_path / "alone")]
+    alone = [sys.executable, "-m", "testbed.cli", "replay", several[0], "--no-report", "--out", str(tmp_path / "alone")]
     subprocess.run(alone, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     for name in ("one", "two"):
         assert without_the_machine(tmp_path / "all" / name) == without_the_machine(tmp_path / "alone")

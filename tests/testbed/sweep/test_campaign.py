@@ -106,37 +106,19 @@ def test_a_point_that_kills_its_process_fails_alone(
     assert sorted(_indices(tmp_path / "out" / "points.jsonl")) == list(range(30))
 
 
-def test_table_of_real_points_is_the_same_with_one_worker_and_two(
+def test_table_of_real_points_is_the_same_with_one_worker_with_two_and_on_a_cluster(
     sweep_file: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("distributed")
     # 20 symbols of 2 ms frames fit, 200 do not: that combination fails alone.
     file = sweep_file(
         '[sweep]\nname = "s"\nscenario = "pair.toml"\nseeds = 2\n[parameters]\nwaveform.symbols = [20, 200]\n'
     )
-    tables = []
-    for workers in (1, 2):
-        out = tmp_path / f"out{workers}"
-        assert main(["sweep", str(file), "--out", str(out), "--workers", str(workers)]) == 0
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        assert main(["sweep", str(file), "--out", str(out), "--workers", workers]) == 0
         assert "2 points failed, the first with: point 2: round.frame_period_s is" in capsys.readouterr().err
         assert (out / "figures" / "to_rmse.png").stat().st_size > 10_000
-        tables.append(pq.read_table(out / "table.parquet").drop_columns("seconds").to_pylist())
-    assert tables[0] == tables[1]
-    failed = [row for row in tables[0] if row["status"] == "failed"]
-    assert [row["point"] for row in failed] == [2, 3]
-    errors = [row for row in tables[0] if row["metric"] == "to_rmse"]
-    assert [(row["point"], row["seed"], row["method"]) for row in errors] == [
-        (point, 40 + point, method) for point in (0, 1) for method in ("reciprocity-mle", "spectral-cc-interpolated")
-    ]
-    # Two clocks of 8 ppm over a 30 m link: synchronized to well below a sample of 200 ns, and not exactly.
-    assert all(0 < row["value"] < 20e-9 and row["bound"] > 0 for row in errors)
-    assert len({row["scenario_hash"] for row in tables[0] if row["scenario_hash"]}) == 2
-
-
-def test_cluster_gives_what_processes_give(
-    sweep_file: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("distributed")
-    file = sweep_file('[sweep]\nname = "s"\nscenario = "pair.toml"\nseeds = 3\n')
     script = """
         import sys
         from distributed import LocalCluster
@@ -149,13 +131,21 @@ def test_cluster_gives_what_processes_give(
     process = _python(tmp_path, script, str(file), str(tmp_path / "cluster"))
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
-    assert main(["sweep", str(file), "--out", str(tmp_path / "local"), "--workers", "1"]) == 0
-    capsys.readouterr()
-    one, other = (
+    table, two, cluster = (
         pq.read_table(tmp_path / name / "table.parquet").drop_columns("seconds").to_pylist()
-        for name in ("cluster", "local")
+        for name in ("1", "2", "cluster")
     )
-    assert one == other
+    assert table == two
+    assert table == cluster
+    failed = [row for row in table if row["status"] == "failed"]
+    assert [row["point"] for row in failed] == [2, 3]
+    errors_found = [row for row in table if row["metric"] == "to_rmse"]
+    assert [(row["point"], row["seed"], row["method"]) for row in errors_found] == [
+        (point, 40 + point, method) for point in (0, 1) for method in ("reciprocity-mle", "spectral-cc-interpolated")
+    ]
+    # Two clocks of 8 ppm over a 30 m link: synchronized to well below a sample of 200 ns, and not exactly.
+    assert all(0 < row["value"] < 20e-9 and row["bound"] > 0 for row in errors_found)
+    assert len({row["scenario_hash"] for row in table if row["scenario_hash"]}) == 2
 
 
 def test_scheduler_that_does_not_answer_leaves_nothing(
