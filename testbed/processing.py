@@ -10,7 +10,6 @@ import msgspec
 from testbed.environment import environment
 from testbed.fingerprints import FINGERPRINT_NAME
 from testbed.pipeline import Pipeline
-from testbed.report.page import write_report
 from testbed.results import EventRow, Results, save_results
 from testbed.run_folder import PRODUCTS_NAME, SCENARIO_NAME
 from testbed.scenario import Scenario, dumps
@@ -36,5 +35,7 @@ def write_products(
     pipeline.products.save(folder / PRODUCTS_NAME)
     pipeline.fingerprints.save(folder)
     if report:
+        from testbed.report.page import write_report
+
         write_report(folder)
     return results

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import pi
 
 import numpy as np
-from scipy import fft, stats
+from scipy import fft
+from scipy.special import chdtri
 
 from dsp.channel import ComplexArray, FloatArray
 from dsp.synchronization.symbol_grid import grid_steps
@@ -127,7 +128,7 @@ class _Fit:
         # beside leakage the noise is its phase noise, which all antennas share
         alike = 1 if apart_from_s is None else len(values)
         rate = _FALSE_ALARM / (_PADDING * len(self._f))
-        self._threshold = 0.5 * alike * float(stats.chi2.isf(rate, 2 * len(values) // alike))
+        self._threshold = 0.5 * alike * float(chdtri(2 * len(values) // alike, rate))
         self.floor = float(self._scale[0]) * float(np.sqrt(self._threshold / len(values) / len(self._f)))
 
     def _basis(self, begin_s: float, end_s: float) -> ComplexArray:

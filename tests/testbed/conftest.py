@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and replays of this process write no report: seconds, where nothing looks at it."""
-    monkeypatch.setattr("testbed.processing.write_report", lambda folder: folder)
+    monkeypatch.setattr("testbed.report.page.write_report", lambda folder: folder)
 
 
 @dataclass(frozen=True)

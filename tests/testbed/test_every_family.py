@@ -109,7 +109,7 @@ def yard(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("yard")
     (folder / "yard.toml").write_text(text(*METHODS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("testbed.processing.write_report", lambda folder: folder)  # seconds that nothing here looks at
+        patch.setattr("testbed.report.page.write_report", lambda folder: folder)  # seconds that nothing here looks at
         assert main(["run", str(folder / "yard.toml"), "--out", str(folder / "run")]) == 0
     return folder
 
