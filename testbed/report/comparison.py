@@ -93,7 +93,7 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for method in summary.methods:
         rows.append(_row(run, method.method, "valid_share", "1", method.valid / method.rows, trials=method.rows))
-        if method.to is not None:
+        if method.to is not None and not method.to.restarts:
             rows += _spread_rows(run, method.method, "to", "s", method.to)
         if method.cfo is not None:
             rows += _spread_rows(run, method.method, "cfo", "Hz", method.cfo)
@@ -140,6 +140,8 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
 def _spread_text(spread: Spread | None, base: str) -> str:
     if spread is None:
         return "–"
+    if spread.restarts:
+        return "counters start anew"
     ratio = "" if spread.ratio is None else f" ({spread.ratio:.2f}×)"
     return f"{quantity(spread.rmse, base)} ± {quantity(spread.standard_error, base, digits=2)}{ratio}"
 
@@ -150,13 +152,15 @@ def _per_run(summaries: list[RunSummary], make: Any) -> tuple[str, ...]:
 
 def _method_lines(summaries: list[RunSummary]) -> list[Line]:
     found: list[Line] = []
+    true = any(spread.against_truth for s in summaries for m in s.methods for spread in (m.to, m.cfo) if spread)
+    what = "RMSE" if true else "off a line"
     for name in dict.fromkeys(m.method for s in summaries for m in s.methods):
         ran = [next((m for m in s.methods if m.method == name), None) for s in summaries]
         found.append(Line(name, "valid", tuple("–" if m is None else f"{m.valid} of {m.rows}" for m in ran)))
         if any(m is not None and m.to is not None for m in ran):
-            found.append(Line(name, "TO RMSE", tuple("–" if m is None else _spread_text(m.to, "s") for m in ran)))
+            found.append(Line(name, f"TO {what}", tuple("–" if m is None else _spread_text(m.to, "s") for m in ran)))
         if any(m is not None and m.cfo is not None for m in ran):
-            found.append(Line(name, "CFO RMSE", tuple("–" if m is None else _spread_text(m.cfo, "Hz") for m in ran)))
+            found.append(Line(name, f"CFO {what}", tuple("–" if m is None else _spread_text(m.cfo, "Hz") for m in ran)))
     return found
 
 

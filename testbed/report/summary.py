@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -57,6 +58,8 @@ class Spread:
     trials: int
     """Independent ones: the two directions of a pair in one round share their measurement and count once."""
     against_truth: bool
+    restarts: bool = False
+    """Whether counters start anew between rounds, so that no line joins time offsets of different ones."""
 
     @property
     def ratio(self) -> float | None:
@@ -280,7 +283,18 @@ def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
     normalized = math.sqrt(lost * sum(r * r for r in ratios) / len(ratios)) if ratios else None
     independent = max(1, round(len(trials) * freedom / len(errors)))
     bias = sum(signed) / len(signed) if run.has_truth else None
-    return Spread(rmse, bias, predicted, normalized, independent, run.has_truth)
+    restarts = quantity == "to" and not run.has_truth and _restarts(run, method)
+    return Spread(rmse, bias, predicted, normalized, independent, run.has_truth, restarts)
+
+
+def _restarts(run: RunData, method: str) -> bool:
+    """Whether the counter of any receiver stands no later in a round than in the one before."""
+    for link in run.links:
+        epochs: list[Row] = [row["epoch"] for row in run.link_rows(link, method) if row.get("epoch") is not None]
+        seconds = [epoch_seconds(epoch, epochs[0]) for epoch in epochs if epoch["clock"] == epochs[0]["clock"]]
+        if any(after <= before for before, after in pairwise(seconds)):
+            return True
+    return False
 
 
 def _method(run: RunData, method: str) -> MethodFigures:

@@ -66,7 +66,7 @@ def _vector(values: Any) -> str:
 
 
 def _spread_cells(spread: Spread | None, base: str) -> tuple[str, ...]:
-    if spread is None:
+    if spread is None or spread.restarts:
         return ("–",) * 4
     single = "–" if spread.normalized is None else f"{spread.normalized:.2f}"
     return quantity(spread.rmse, base), quantity(spread.predicted, base), single, quantity(spread.bias, base)
@@ -104,6 +104,8 @@ def methods(summary: RunSummary) -> Table:
         "predicted deviation, which is one where deviations are honest; the bias is that of each pair's first "
         "direction, since the two are opposite."
     )
+    if any(m.to is not None and m.to.restarts for m in summary.methods):
+        note += " Counters start anew with each round, so that time offsets of different rounds do not compare."
     return Table(head, rows, note=note)
 
 

@@ -53,6 +53,8 @@ def error_rate_text(payload: PayloadFigures) -> str:
 def _offset_card(title: str, spread: Spread | None, base: str, method: str) -> Card:
     if spread is None:
         return Card(title, State.BAD, "none", "no method gave enough valid estimates")
+    if spread.restarts:
+        return Card(title, State.NONE, "each round's own", "counters start anew: offsets of rounds do not compare")
     note = f"{'RMSE' if spread.against_truth else 'off a straight line'}, {method}"
     if spread.ratio is None:
         return Card(title, State.NONE, quantity(spread.rmse, base), f"{note}; no prediction to compare with")
@@ -149,6 +151,8 @@ def _clock_clause(summary: RunSummary) -> str:
     headline = summary.headline
     if headline is None or headline.to is None:
         return "No clock offset could be estimated"
+    if headline.to.restarts:
+        return "Counters start anew with each round, so that its offsets are its own"
     size = quantity(headline.to.rmse, "s")
     if headline.cfo is not None:
         size += f" and {quantity(headline.cfo.rmse, 'Hz')}"

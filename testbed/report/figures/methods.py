@@ -73,7 +73,7 @@ def _panel(axes: Axes, rows: list[tuple[str, Spread]], *, base: str, title: str)
 def draw(summary: RunSummary) -> Drawing | LeftOut:
     """Dot plot of every method's RMSE over all links and rounds, valid estimates only."""
     title = "Methods against their bounds"
-    time = [(m.method, m.to) for m in summary.methods if m.to is not None and m.to.rmse > 0]
+    time = [(m.method, m.to) for m in summary.methods if m.to is not None and m.to.rmse > 0 and not m.to.restarts]
     frequency = [(m.method, m.cfo) for m in summary.methods if m.cfo is not None and m.cfo.rmse > 0]
     panels = [p for p in ((time, "s", "Time offset"), (frequency, "Hz", "Carrier frequency offset")) if p[0]]
     if not panels:

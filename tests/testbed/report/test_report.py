@@ -20,6 +20,7 @@ from scipy import stats
 from testbed.commands.compare import command as compare_command
 from testbed.commands.report import command as report_command
 from testbed.errors import UserError
+from testbed.report.comparison import bench_rows, lines
 from testbed.report.page import write_report
 from testbed.report.run_data import read_run
 from testbed.report.summary import Spread, summarize
@@ -72,6 +73,22 @@ def test_without_truth_the_spread_is_about_a_line_with_its_freedoms_counted(synt
     assert spread.trials == 10
     assert spread.bias is None
     assert not spread.against_truth
+
+
+def test_offsets_of_counters_that_start_anew_are_not_held_against_a_line(synthetic: Any, run_folder: Path) -> None:
+    def put(results: dict[str, Any]) -> None:
+        for row in results["links"]:
+            row["to_error_s"] = row["cfo_error_hz"] = None
+            if "epoch" in row:
+                row["epoch"]["tick"] = 300_000 - row["round"]
+
+    run = read_run(synthetic.edit(run_folder, put))
+    summary = summarize(run)
+    assert summary.methods[0].to.restarts
+    printed = {line.name: line.cells[0] for line in lines([summary]) if line.group == summary.methods[0].method}
+    assert printed["TO off a line"] == "counters start anew"
+    assert "±" in printed["CFO off a line"]
+    assert "to_rmse" not in {row["metric"] for row in bench_rows(run, summary)}
 
 
 @pytest.mark.parametrize("trials", [1, 4, 12, 300])
