@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
 
-__all__ = ["EchoPosition", "Hearing", "Illumination", "locate_by_echoes"]
+__all__ = ["EchoPosition", "Hearing", "Illumination", "locate_by_echoes", "position_bound"]
 
 _GRID_CELLS = 0.15
 """Step of the search in units of the band's resolution c/B: the likelihood's peak is some half of it wide."""
@@ -26,6 +26,8 @@ _DELAY_CELLS = 1 / 16
 _TOO_NEAR_M = 1.0
 _ALIGNMENTS = 2
 """Times that the zeros of the delays are found anew from the lines of sight, the target where it was found."""
+_SLOPE_M = 1e-4
+"""Step of the echoes' derivatives."""
 _DIFFERENCE_M = 5e-3
 """Step of the likelihood's curvature."""
 
@@ -176,6 +178,40 @@ class _Heard:
         own = own - np.einsum("bqn,bqr,brm->nm", shared.conj(), self._inverse, shared, optimize=True)
         return float((found.conj() @ np.linalg.solve(own, found)).real)
 
+    def information(self, place: FloatArray, powers: FloatArray) -> FloatArray:
+        """Fisher information about the position, shape (2, 2), for noise of unit power and echoes of ``powers``.
+
+        Echoes of different stations are taken as of independent phase: terms between them vanish on average.
+        """
+        echoes = self._echoes(place)
+        stations = np.arange(len(echoes))
+
+        def alone(values: ComplexArray) -> ComplexArray:
+            """Each station's echo as a signal by itself, shape (receive antenna, station, station, antenna, tone)."""
+            spread = np.zeros((len(echoes), *echoes.shape), dtype=complex)
+            spread[stations, stations] = values
+            return spread.transpose(3, 0, 1, 2, 4)
+
+        sights = self._steady[:, self._sights]
+        zeros = -2j * pi * self._light.subcarrier_hz * sights
+        step = _SLOPE_M * np.eye(2)
+        slopes = [alone((self._echoes(place + h) - self._echoes(place - h)) / (2 * _SLOPE_M)) for h in step]
+        # Amplitudes of lines of sight and leakages are free at each antenna, those of echoes and zeros at all at once.
+        columns = np.concatenate([self._steady, zeros, alone(echoes), *slopes], axis=1)
+        seen = np.einsum("namck,bqmck->bqnak", self._gram, columns, optimize=True)
+        own = np.einsum("bqnak,brnak->bqr", columns.conj(), seen, optimize=True)
+        steady = self._steady.shape[1]
+        cross = own[:, :steady, steady:]
+        shared = np.linalg.solve(own[:, :steady, :steady], cross)
+        left = (own[:, steady:, steady:] - cross.conj().transpose(0, 2, 1) @ shared).sum(axis=0)
+        nuisance = len(self._sights) + len(echoes)
+        size = np.sqrt(np.diag(left)[:nuisance].real)
+        inner = left[:nuisance, :nuisance] / np.outer(size, size)
+        outer = left[:nuisance, nuisance:] / size[:, None]
+        rest = left[nuisance:, nuisance:] - outer.conj().T @ np.linalg.solve(inner, outer)
+        by_station = rest.reshape(2, len(echoes), 2, len(echoes))
+        return np.asarray(2 * np.einsum("injn,n->ij", by_station, powers).real)
+
 
 def locate_by_echoes(
     hearings: Sequence[Hearing], light: Illumination, area_m: tuple[FloatArray, FloatArray]
@@ -230,6 +266,40 @@ def locate_by_echoes(
         if last < _ALIGNMENTS and len(sent) > 1:
             heard[:] = [_Heard(one.aligned(best), light, gram) for one in heard]
     return EchoPosition(best, np.linalg.inv(_curvature(surprise, best)), -float(found.fun))
+
+
+def position_bound(
+    hearings: Sequence[Hearing],
+    light: Illumination,
+    place: FloatArray,
+    echo_power: FloatArray,
+    noise: FloatArray,
+) -> FloatArray:
+    """Covariance that the bound allows a target's position, shape (2, 2), in square metres.
+
+    Inverse of the Fisher information that `locate_by_echoes` draws on: of the signals sent as they are, amplitudes of
+    echoes, lines of sight and leakages unknown on every link, and the zeros of the other stations' delays, which their
+    lines of sight tell.
+
+    Parameters
+    ----------
+    hearings : sequence of Hearing
+        What they received does not matter.
+    light : Illumination
+    place : float array, shape (2,)
+        Of the target.
+    echo_power : float array, shape (hearing, station)
+        Of each station's echo, for elements of unit power sent by one antenna.
+    noise : float array, shape (hearing,)
+        Power on a resource element and antenna, all that disturbs counted.
+
+    Source: docs/methods/signalling.md eq. 12.
+    """
+    gram = np.einsum("nalk,mclk->namck", light.sent.conj(), light.sent, dtype=complex, optimize=True)
+    information = np.zeros((2, 2))
+    for hearing, powers, power in zip(hearings, echo_power, noise, strict=True):
+        information += _Heard(hearing, light, gram).information(place, powers) / power
+    return np.linalg.inv(information)
 
 
 def _curvature(surprise: Callable[[FloatArray], float], place: FloatArray) -> FloatArray:
