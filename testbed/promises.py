@@ -18,16 +18,17 @@ from dsp.channel import ChannelState, FloatArray
 from dsp.front import Tuning
 from dsp.joint_reception import known_symbols_sinr, symbols_at
 from dsp.moment import Moment
-from dsp.network.echo_position import Hearing, Illumination, locate_by_echoes
+from dsp.network.echo_position import Hearing, Illumination, locate_by_echoes, position_bound
 from dsp.paths import first_path
 from testbed.antennas import antenna_m, antenna_spacing_m
 from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.joint_slot import joint_slot
 from testbed.pairs import Departed
+from testbed.planning.budget import echo_gain, noise_watts
 from testbed.precoders import decoded, numbers
 from testbed.results import SignallingRow
-from testbed.scenario import Node, Scenario, Signalling
+from testbed.scenario import Node, Reflector, Scenario, Signalling
 from testbed.schedule import dsp_waveform, joint_offset_samples, joint_symbols, slot_offset_samples
 
 __all__ = ["Listening", "promises"]
@@ -139,13 +140,45 @@ def _located(
         carrier_hz=carrier,
         subcarrier_hz=waveform.subcarrier_hz,
     )
-    found = locate_by_echoes(hearings, light, _area(scenario))
     target = next(one for one in scenario.scene.reflector if one.name == said.target)
+    row.bound = _bound(hearings, light, nodes, target, scenario)
+    found = locate_by_echoes(hearings, light, _area(scenario))
     row.position_m = [float(x) for x in found.position_m]
     row.measured = float(np.linalg.norm(found.position_m - np.array(target.position_m[:2])))
     row.stated = float(np.sqrt(np.trace(found.covariance_m2)))
     row.valid = True
     return row
+
+
+def _bound(
+    hearings: list[Hearing], light: Illumination, nodes: list[Node], target: Reflector, scenario: Scenario
+) -> float:
+    """Deviation of the target's position that the bound allows with the signals of the round.
+
+    Source: docs/methods/signalling.md eq. 12.
+    """
+    place, carrier = np.array(target.position_m, dtype=float), light.carrier_hz
+    powers = [[float(echo_gain(one, other, carrier, place, target.rcs_m2)) for other in nodes] for one in nodes]
+    noise = [
+        noise_watts(node, scenario) + _phase_noise_watts(number, hearing, light, nodes)
+        for number, (node, hearing) in enumerate(zip(nodes, hearings, strict=True))
+    ]
+    return float(np.sqrt(np.trace(position_bound(hearings, light, place[:2], np.array(powers), np.array(noise)))))
+
+
+def _phase_noise_watts(number: int, hearing: Hearing, light: Illumination, nodes: list[Node]) -> float:
+    """What both ends' phase noise makes of the lines of sight; that of echoes is far below."""
+    noise = 0.0
+    for place, other in enumerate(nodes):
+        if place == number:
+            continue
+        apart = np.linalg.norm(light.antennas_m[place] - hearing.antennas_m[0], axis=1)
+        wavelength = SPEED_OF_LIGHT_MPS / light.carrier_hz
+        gains = wavelength / (4 * np.pi * apart) * np.exp(-2j * np.pi * apart / wavelength)
+        watts = float(np.mean(np.abs(np.einsum("a,alk->lk", gains, light.sent[place])) ** 2))
+        ends_deg = np.array([other.front_end.phase_noise_deg, nodes[number].front_end.phase_noise_deg])
+        noise += watts * float(np.sum(np.radians(ends_deg) ** 2))
+    return noise
 
 
 def _hearing(

@@ -224,6 +224,10 @@ class SignallingRow(msgspec.Struct, kw_only=True):
     """User or target."""
     unit: str
     promised: float
+    """By the design."""
+    bound: float | None = None
+    """Least deviation of the position for the signals sent, with what echoes share with lines of sight and leakages
+    and with phase noise: what the design leaves out."""
     measured: float | None = None
     standard_error: float | None = None
     """Of what was measured, where one round tells it."""

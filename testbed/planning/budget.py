@@ -14,7 +14,7 @@ from testbed.antennas import antenna_m
 from testbed.scenario import Node, Scenario
 from testbed.schedule import dsp_waveform
 
-__all__ = ["LinkBudget", "PlannedPath", "echo_gain", "link_budgets", "sine_std", "way"]
+__all__ = ["LinkBudget", "PlannedPath", "echo_gain", "link_budgets", "noise_watts", "sine_std", "way"]
 
 _BOLTZMANN_290K = 1.380649e-23 * 290.0
 _CREST_DB = 11.0
@@ -141,12 +141,12 @@ def _gains(receiver: Node, transmitter: Node, scenario: Scenario) -> dict[str, f
 def _received_watts(receiver: Node, transmitter: Node, scenario: Scenario) -> float:
     """Mean power at the receiver's antenna while a frame lasts."""
     if scenario.scene.snr_db is not None:
-        return float(10 ** (scenario.scene.snr_db / 10)) * _noise_watts(receiver, scenario)
+        return float(10 ** (scenario.scene.snr_db / 10)) * noise_watts(receiver, scenario)
     transmitted = 1e-3 * 10 ** (transmitter.tx_power_dbm / 10) * dsp_waveform(scenario).scale ** 2
     return sum(_gains(receiver, transmitter, scenario).values()) * float(transmitted)
 
 
-def _noise_watts(receiver: Node, scenario: Scenario) -> float:
+def noise_watts(receiver: Node, scenario: Scenario) -> float:
     """Thermal noise over the occupied band; of an ideal receiver where it is switched off."""
     figure = receiver.front_end.noise_figure_db
     waveform = scenario.waveform
@@ -158,7 +158,7 @@ def _budget(receiver: Node, transmitter: Node, scenario: Scenario, strongest_wat
     front, waveform, scene = receiver.front_end, scenario.waveform, scenario.scene
     watts = _received_watts(receiver, transmitter, scenario)
     occupied = waveform.active_subcarriers / waveform.fft_size
-    noise = _noise_watts(receiver, scenario)
+    noise = noise_watts(receiver, scenario)
     leakage = None if isinstance(scene.leakage_db, str) else strongest_watts * 10 ** (scene.leakage_db / 10)
     loudest = (strongest_watts if leakage is None else leakage) + noise / occupied
     gain_db = front.gain_db if front.gain_db is not None else front.level_dbfs - 10 * log10(loudest / 1e-3)

@@ -125,8 +125,8 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
                 "1" if promise.quantity == "sinr" else "m",
                 promise.measured,
                 parameters={"promise": promise.subject},
-                bound=promise.promised,
-                ratio=promise.ratio,
+                bound=promise.promised if promise.bound is None else promise.bound,
+                ratio=promise.ratio if promise.bound is None else promise.bound_ratio,
                 trials=promise.trials,
                 standard_error=promise.standard_error,
             )
@@ -182,6 +182,9 @@ def _promise_lines(summaries: list[RunSummary]) -> list[Line]:
         told = [next((p for p in s.promises if p.title == name), None) for s in summaries]
         promised = tuple("–" if p is None else p.told(p.promised) for p in told)
         found.append(Line("signalling", f"{name}, promised", promised))
+        if any(p is not None and p.bound is not None for p in told):
+            bound = tuple("–" if p is None else p.told(p.bound) for p in told)
+            found.append(Line("signalling", f"{name}, bound", bound))
         measured = tuple("–" if p is None else p.measured_text for p in told)
         found.append(Line("signalling", f"{name}, measured", measured))
     return found

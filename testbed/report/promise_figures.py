@@ -18,6 +18,8 @@ class PromiseFigures:
     quantity: str
     subject: str
     promised: float
+    bound: float | None
+    """Least root mean square position error for the signals sent; None for a SINR and in runs that do not tell it."""
     measured: float | None
     """Mean of the rounds' ratios, or root mean square of their position errors; None if no round shows any."""
     standard_error: float | None
@@ -38,6 +40,11 @@ class PromiseFigures:
     def ratio(self) -> float | None:
         """Measured over promised."""
         return None if self.measured is None else self.measured / self.promised
+
+    @property
+    def bound_ratio(self) -> float | None:
+        """Measured over what the signals sent allow."""
+        return None if self.measured is None or self.bound is None else self.measured / self.bound
 
     def told(self, value: float | None) -> str:
         """A value of this quantity in words."""
@@ -72,7 +79,7 @@ def _figures(quantity: str, subject: str, rows: list[Row]) -> PromiseFigures:
     shown = [row for row in rows if row["valid"]]
     values = [float(row["measured"]) for row in shown]
     count = len(values)
-    measured = error = stated = None
+    measured = error = stated = bound = None
     if values and quantity == "sinr":
         measured = sum(values) / count
         # A single round states its own error; several are more than their scatter tells only if the scene changes.
@@ -81,7 +88,10 @@ def _figures(quantity: str, subject: str, rows: list[Row]) -> PromiseFigures:
         measured = sqrt(sum(value**2 for value in values) / count)
         error = measured / sqrt(4 * count)  # two coordinates a round
         stated = sqrt(sum(float(row["stated"]) ** 2 for row in shown) / count)
+        # Runs of earlier releases do not tell it.
+        if all(row.get("bound") is not None for row in shown):
+            bound = sqrt(sum(float(row["bound"]) ** 2 for row in shown) / count)
     reason = next((str(row["reason"]) for row in rows if not row["valid"]), "")
     return PromiseFigures(
-        quantity, subject, float(rows[0]["promised"]), measured, error, stated, count, len(rows), reason
+        quantity, subject, float(rows[0]["promised"]), bound, measured, error, stated, count, len(rows), reason
     )

@@ -176,16 +176,22 @@ def promises(summary: RunSummary) -> Table:
             p.measured_text,
             "–" if p.ratio is None else f"{p.ratio:.2f}",
             "–" if p.stated is None else quantity(p.stated, "m"),
+            "–" if p.bound is None else quantity(p.bound, "m"),
+            "–" if p.bound_ratio is None else f"{p.bound_ratio:.2f}",
             f"{p.trials} of {p.rounds}",
             p.reason or "–",
         )
         for p in summary.promises
     )
-    head = ("", "Promised", "Measured", "Measured over promised", "Stated by the likelihood", "Rounds", "Where not")
+    head = (
+        *("", "Promised", "Measured", "Measured over promised", "Stated by the likelihood"),
+        *("Bound", "Measured over bound", "Rounds", "Where not"),
+    )
     note = (
         "SINR by what a channel fitted to the known symbols explains and leaves, mean of the rounds; position error as "
         "root mean square. The promise knows thermal noise and free space alone: phase noise, reflections at users and "
-        "overlap of echoes with the direct paths are not in it."
+        "overlap of echoes with the direct paths are not in it. The bound, of the signals "
+        "sent, counts that overlap and the phase noise."
     )
     return Table(head, rows, note=note if rows else "")
 
