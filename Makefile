@@ -14,7 +14,7 @@ demo: .venv/ready
 test test-lowest: export OPENBLAS_NUM_THREADS = 1
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Quick tests on the lowest versions, numpy 1.26 among them: those are what a USRP's agent runs on.
 LOWEST_TESTS := tests/testbed/test_usrp.py tests/testbed/test_radio_contract.py tests/testbed/test_sigmf.py \

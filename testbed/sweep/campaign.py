@@ -64,13 +64,15 @@ def run_sweep(
         tasks = _tasks(sweep, frozenset(ledger.done))
         outcomes = on_processes(tasks, work, workers) if scheduler is None else on_cluster(tasks, work, scheduler)
         progress(tally.resumed, "points")
+        reasons: dict[int, str] = {}
         try:
             for outcome in outcomes:
                 ledger.add(outcome)
                 tally.done += 1
                 if outcome.status == "failed":
                     tally.failed += 1
-                    tally.first_reason = tally.first_reason or outcome.reason
+                    reasons[outcome.index] = outcome.reason
+                    tally.first_reason = reasons[min(reasons)]  # points end in any order
                 progress(tally.resumed + tally.done, f"points, {tally.failed} failed" if tally.failed else "points")
         except UserError:
             if fresh:

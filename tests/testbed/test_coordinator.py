@@ -121,11 +121,8 @@ def test_every_round_arrives_whole_and_in_order() -> None:
     ticks = [finished.captures["west"].stretches[0].first_tick for finished in run.finished]
     assert ticks[0] == 0
     assert np.all(np.diff(ticks) > round_samples(scenario))
-
-
-def test_same_seed_same_bits() -> None:
-    one, other = (Run(experiment(rounds=2)) for _ in range(2))
-    for first, second in zip(one.finished, other.finished, strict=True):
+    # Another run of the same seed gives the same bits.
+    for first, second in zip(run.finished[:2], Run(experiment(rounds=2)).finished, strict=True):
         for name in ("west", "east"):
             np.testing.assert_array_equal(first.captures[name].samples, second.captures[name].samples)
             assert first.captures[name].truth == second.captures[name].truth
