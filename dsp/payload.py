@@ -90,8 +90,6 @@ def decode(waveform: Waveform, likelihoods: NDArray[np.floating]) -> Decoded:
 
 def grid_of(waveform: Waveform, information: NDArray[np.uint8], *, identity: int) -> NDArray[np.complex64]:
     """Resource elements that carry ``information``, with the pilots of ``identity``, shape (symbol, subcarrier)."""
-    from dsp.kernels.coding import _mapped
-
     scrambled = _scramble(information)
     parts, position = [], 0
     for length, count in _codewords(waveform):
@@ -102,10 +100,7 @@ def grid_of(waveform: Waveform, information: NDArray[np.uint8], *, identity: int
     coded = np.concatenate(parts)
     coded = np.concatenate([coded, _random_bits(capacity - coded.size, _PADDING_SEQUENCE)])
     grid = pilot_values(waveform, identity)
-    levels = _levels(waveform.modulation)
-    _mapped(
-        coded, _interleaving(capacity), levels, waveform.modulation.bits // 2, _data_places(waveform), grid.reshape(-1)
-    )
+    grid[~waveform.pilots] = modulate(np.take(coded, _interleaving(capacity), mode="clip"), waveform.modulation)
     return grid
 
 
@@ -122,9 +117,12 @@ def payload_bits(waveform: Waveform) -> int:
 
 def modulate(bits: NDArray[np.uint8], modulation: Modulation) -> NDArray[np.complex64]:
     """Elements of unit mean power; in each, first the in-phase bits and then the quadrature bits, Gray coded."""
-    axes = bits.reshape(-1, 2, modulation.bits // 2)
-    levels = _levels(modulation)[_indices(axes)]
-    return (levels[:, 0] + 1j * levels[:, 1]).astype(np.complex64)
+    half = modulation.bits // 2
+    words: NDArray[np.integer] = bits[::half]
+    for place in range(1, half):
+        words = (words << 1) | bits[place::half]
+    levels = np.take(_levels(modulation), words, mode="clip")  # not looked at whether a word is out of range
+    return np.asarray(levels.view(np.complex64))
 
 
 def soft_bits(
@@ -187,13 +185,6 @@ def _levels(modulation: Modulation) -> NDArray[np.float32]:
     return levels * np.float32(_unit(modulation))
 
 
-def _indices(axes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    words = axes[..., 0].astype(np.int64)
-    for place in range(1, axes.shape[-1]):
-        words = 2 * words + axes[..., place]
-    return words
-
-
 def _capacity(waveform: Waveform) -> int:
     return int(np.count_nonzero(~waveform.pilots)) * waveform.modulation.bits
 
@@ -212,15 +203,8 @@ def _codewords(waveform: Waveform) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4)
-def _interleaving(capacity: int) -> NDArray[np.uint32]:
-    order = np.argsort(random_words(capacity, _INTERLEAVING_SEQUENCE, capacity), kind="stable")
-    return order.astype(np.uint32)
-
-
-@lru_cache(maxsize=4)
-def _data_places(waveform: Waveform) -> NDArray[np.uint32]:
-    """Places of the data's elements in the flat grid."""
-    return np.flatnonzero(~waveform.pilots).astype(np.uint32)
+def _interleaving(capacity: int) -> NDArray[np.intp]:
+    return np.argsort(random_words(capacity, _INTERLEAVING_SEQUENCE, capacity), kind="stable")
 
 
 def _scramble(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
