@@ -93,13 +93,13 @@ class Code:
         share a byte, one bit each. Numpy alone: who only transmits need not load a compiler, which takes half a second.
         """
         words = np.ascontiguousarray(information, np.uint8).reshape(-1, self.information)
-        packed = _packed(words).reshape(-1, _ROWS, self.lift)
-        sums = np.zeros((_ROWS, len(packed), self.lift), np.uint8)
-        base = self.base[:, :_ROWS]
+        lift, base = self.lift, self.base[:, :_ROWS]
+        packed = _packed(words).reshape(-1, _ROWS, lift)
+        sums = np.zeros((_ROWS, len(packed), lift), np.uint8)
         for row, column in np.argwhere(base >= 0):
             shift, block = base[row, column], packed[:, column]
-            sums[row, :, : self.lift - shift] ^= block[:, shift:]
-            sums[row, :, self.lift - shift :] ^= block[:, :shift]
+            sums[row, :, : lift - shift] ^= block[:, shift:]
+            sums[row, :, lift - shift :] ^= block[:, :shift]
         parity = np.empty_like(packed)
         parity[:, 0] = np.bitwise_xor.reduce(sums, axis=0)
         parity[:, 1] = sums[0] ^ np.roll(parity[:, 0], -1, axis=1)
