@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +20,7 @@ from testbed.calibrating.chains import (
     mean_fraction,
     start_latency,
 )
-from testbed.calibrating.front_ends import Receivers, frame_samples_at, level, linearity, slot_samples_of
+from testbed.calibrating.front_ends import Receivers, level, linearity, slot_samples_of
 from testbed.calibration import Calibration, ChainDelays, balanced
 from testbed.calibration_records import (
     AntennaResponse,
@@ -36,12 +36,13 @@ from testbed.errors import RunError, UserError
 from testbed.pipeline import Pipeline
 from testbed.results import LinkRow
 from testbed.scenario import Scenario
-from testbed.schedule import frame_offsets_samples
 
 __all__ = ["STEPS_DB", "Session", "Wishes", "measure"]
 
 STEPS_DB = (-24.0, -18.0, -12.0, -6.0, -3.0, 0.0)
 """Levels at which linearity is measured, against full scale of the transmitter."""
+_FEWEST_STEPS = 3
+"""Of these, without which there is no line."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def measure(scenario: Scenario, wishes: Wishes, progress: Callable[[int, str], N
         latencies = _starts(scenario, bench, receivers, wishes.starts, progress)
         fractions = {name: mean_fraction(found) for name, found in latencies.items() if found}
         first, rows = _rounds(scenario, bench, receivers, wishes, fractions, progress)
-        lines = _steps(scenario, bench, latencies, wishes, progress) if wishes.steps else {}
+        lines = _steps(scenario, bench, wishes, progress) if wishes.steps else {}
     reference = _reference(scenario, first, common_clock=wishes.common_clock)
     stamped = {name: bool(first[name].departures) for name in names}
     # Counters on one clock may still be latched a sample apart, anew with each stream: that is no constant.
@@ -213,25 +214,26 @@ class _Partly(Calibration):
 
 
 def _steps(
-    scenario: Scenario,
-    bench: Bench,
-    latencies: Mapping[str, Sequence[StartLatency]],
-    wishes: Wishes,
-    progress: Callable[[int, str], None],
+    scenario: Scenario, bench: Bench, wishes: Wishes, progress: Callable[[int, str], None]
 ) -> dict[str, Linearity]:
-    """Level of every node's leakage over what it transmits."""
-    hearing = [node.name for node in scenario.node if latencies[node.name]]
-    levels: dict[str, list[float]] = {name: [] for name in hearing}
-    first = wishes.starts + wishes.rounds
-    for index, step_db in enumerate(STEPS_DB, start=first):
+    """Level of every node's leakage over what it transmits, at the steps in which it heard itself.
+
+    Its frames are looked for in every round: a device without time stamps begins its counter anew with each.
+    """
+    finder = Pipeline(scenario, calibration=Calibration())
+    levels: dict[str, dict[float, float]] = {node.name: {} for node in scenario.node}
+    for index, step_db in enumerate(STEPS_DB, start=wishes.starts + wishes.rounds):
         progress(index, f"{step_db:g} dB")
         captures = bench.round(index, {node.name: 10 ** (step_db / 20) for node in scenario.node})
-        for name in hearing:
-            capture = captures[name]
-            origin = capture.stretches[0].first_tick + round(latencies[name][-1].samples)
-            begins = [origin + offset for offset in frame_offsets_samples(scenario, scenario.index(name))]
-            levels[name].append(level(frame_samples_at(scenario, capture, begins), capture.full_scale).dbfs)
-    return {name: linearity(STEPS_DB, found) for name, found in levels.items()}
+        for (name, sender), own in finder.channels(index, captures).items():
+            if name == sender:
+                samples = slot_samples_of(scenario, captures[name], own)
+                levels[name][step_db] = level(samples, captures[name].full_scale).dbfs
+    return {
+        name: linearity(list(found), list(found.values()))
+        for name, found in levels.items()
+        if len(found) >= _FEWEST_STEPS
+    }
 
 
 def _reference(scenario: Scenario, captures: Mapping[str, Capture], *, common_clock: bool) -> str:

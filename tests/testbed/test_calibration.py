@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from testbed import cli
+from testbed.bench.laboratory import captures
 from testbed.calibrating.chains import Exchange, StartLatency, chain_constants, mean_fraction
 from testbed.calibrating.front_ends import image_db, level, linearity
-from testbed.calibrating.measure import Session, Wishes, measure
+from testbed.calibrating.measure import STEPS_DB, Session, Wishes, _steps, measure
 from testbed.calibration import Calibration
 from testbed.calibration_records import (
     AntennaResponse,
@@ -127,6 +128,28 @@ def test_levels_rise_as_they_are_told(session: Session) -> None:
         assert record.linearity.slope == pytest.approx(1.0, abs=0.02)
         assert abs(record.linearity.compression_db) < 0.2
         assert record.leakage_dbfs == pytest.approx(-12, abs=1.5)
+
+
+def test_levels_are_read_where_the_frames_are_though_counters_begin_anew() -> None:
+    """As a device without time stamps does it: with every recording its own frames stand elsewhere."""
+    scenario = loads(EXPERIMENT.format(extra="", leakage="30.0"), source="")
+    (whole,) = captures(scenario)
+
+    class Anew:
+        def round(self, index: int, drive: dict[str, float]) -> dict[str, Capture]:
+            return {
+                name: replace(
+                    one, samples=np.rint(np.roll(one.samples, 150 * index, axis=1) * drive[name]).astype("i2")
+                )
+                for name, one in whole.items()
+            }
+
+    lines = _steps(scenario, Anew(), Wishes(), lambda index, text: None)
+    assert set(lines) == {"west", "east"}
+    for line in lines.values():
+        assert line.step_db == STEPS_DB
+        assert line.slope == pytest.approx(1.0, abs=0.01)
+        assert abs(line.compression_db) < 0.1
 
 
 @pytest.mark.usefixtures("without_report")
