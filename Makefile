@@ -12,6 +12,8 @@ demo: .venv/ready
 
 # A worker a core: more threads of linear algebra would only fight each other, and take twice as long.
 test test-lowest: export OPENBLAS_NUM_THREADS = 1
+# The tests start hundreds of processes: none but the first shall have to compile our modules.
+test test-lowest: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto --dist worksteal
