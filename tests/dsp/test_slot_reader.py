@@ -95,7 +95,7 @@ def test_channel_is_that_of_the_paths(waveform, sent, ppm):
 
 def test_drift_that_is_left_in_a_symbol_would_show(waveform, sent):
     """The first order that the reader takes off is 35 dB above what it leaves: the test above can fail."""
-    plain = 10 * np.log10((np.pi * 60e-6 * 200) ** 2 / 36)
+    plain = 10 * np.log10((np.pi * 60e-6 * 200) ** 2 / 36 / PER_BLOCK)
     assert plain > drift_error_db(60e-6, 200, 256, PER_BLOCK) + 30
 
 
