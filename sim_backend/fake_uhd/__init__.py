@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 from sim_backend.fake_uhd import types as _types
 from sim_backend.fake_uhd.device import DEFAULT_PRODUCT, DEFAULT_SERIAL, PRODUCTS, Air, Device
-from sim_backend.fake_uhd.usrp import MultiUSRP, RXStreamer, TXStreamer
+from sim_backend.fake_uhd.streams import RXStreamer, TXStreamer
+from sim_backend.fake_uhd.usrp import MultiUSRP
 
 __all__ = ["Air", "DeviceAddr", "Library"]
 

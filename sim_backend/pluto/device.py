@@ -12,7 +12,8 @@ from sim_backend.pluto.converters import receiver_device, transmitter_device
 from sim_backend.pluto.engine import Engine
 from sim_backend.pluto.housekeeping import pins_device, xadc_device
 from sim_backend.pluto.medium import Medium
-from sim_backend.pluto.phy import Part, Transceiver, initial_settings
+from sim_backend.pluto.part import Part, initial_settings
+from sim_backend.pluto.phy import Transceiver
 from sim_backend.pluto.tdd import tdd_device
 
 __all__ = ["MODELS", "Pluto"]

@@ -16,7 +16,7 @@ from sim_backend.pluto.emissions import Emission
 from sim_backend.pluto.fir import parse_fir
 from sim_backend.pluto.gains import attenuation_db, automatic_gain_db, receive_range_db
 from sim_backend.pluto.medium import FULL_SCALE_DBM
-from sim_backend.pluto.phy import Part, initial_settings
+from sim_backend.pluto.part import Part, initial_settings
 from sim_backend.pluto.session import converse
 from sim_backend.pluto.settings import Settings
 from sim_backend.randomness import generator
