@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import hypot, pi, sin, sqrt
+from math import hypot, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy import fft
 
 from dsp.bounds.link import two_way_bound
 from dsp.channel import ComplexArray, FloatArray
+from dsp.phase_ramps import turned
 from dsp.synchronization.base import Need, Observation, Offset, require
 from dsp.synchronization.carrier_alias import ALIASED, two_way_alias
 from dsp.synchronization.matched_product import (
@@ -33,14 +35,9 @@ _PEAK_SIGMAS = 5.8
 """Largest of 16,000 normal deviations in a thousand."""
 _ENOUGH_ROWS = 8
 _DISAGREEMENT = 5.0  # deviations
-_FLOOR_STEPS = (0.023, 0.015, 0.020)
-"""Self-noise of the interpolated correlation in steps of its grid: magnitudes are not band-limited, and the parabola is
-not their peak. The first goes with sin(2πp), the second with sin(πp), p the fraction of a step at which the offset
-lies, the third with sin(πq), q that of the other axis: on the grid's points both directions' samples are the same and
-there is none. Fitted over dense multipath (reference R-A at 60 dB, 1500 draws)."""
-_ONE_LINE = 1.4
-"""Growth of that noise over Doppler, where what stands still is one line for all paths: 1.32 and 1.43 on the links
-of the suite, four static paths, at 20 and 30 dB, 400 each."""
+_ROUNDS = 12
+_CLOSE = 0.1
+"""Of a deviation: an alignment that moves by less is the last."""
 _LOW_SNR_LOSS = 0.07
 """Growth of the variance over the bound's, times the SNR, measured on reference R-A at -10 dB."""
 
@@ -52,8 +49,10 @@ class SpectralCorrelation:
     The offsets shift the forward delay-Doppler map one way and the reverse one the other; the circular
     cross-correlation of the two magnitudes peaks at twice the offsets. Cells are 1/(2B) and 1/(2·duration)
     wide: of an offset anywhere in a cell the error deviates by 0.144/B, of one that acquisition has brought to the
-    cell's middle by far less. The deviation stated is therefore the distance to the interpolated correlation's peak,
-    with that one's deviation. Frames of a slot are correlated one by one and added.
+    cell's middle by far less. Magnitudes are taken on a grid four times finer, of whose correlation every fourth
+    value counts: on the cells' own grid each direction's map is rounded, and a lone line's errors add to √2 of a
+    cell's. The deviation stated is the distance to the aligned correlation's peak, with that one's deviation.
+    Frames of a slot are correlated one by one and added.
 
     The common baseline of the literature, against which the others are measured. Source: methods section 3.6.
     """
@@ -71,11 +70,13 @@ class SpectralCorrelation:
 
 @dataclass(frozen=True)
 class SpectralCorrelationInterpolated:
-    """Two-way offset by the same correlation on a grid four times finer, and a parabola through its peak.
+    """Two-way offset at which the two directions' delay-Doppler magnitudes lie over one another.
 
-    Each direction is integrated over the whole frame before the magnitude is taken, so it degrades more
-    slowly below -8 dB than the matched product; at high SNR its own noise keeps it at about 0.003/B, less where the
-    offset lies near a point of the grid.
+    The peak of the correlation on a grid four times finer, and a parabola through it, come near. Both directions are
+    then turned by half of what was found and correlated again about zero, until they no longer move: magnitudes are not
+    band-limited, so that maps sampled at different places differ by a part of 0.003 of a cell, while of aligned ones
+    the samples are the same whatever the channel. Each direction is integrated over the whole frame before the
+    magnitude is taken, so that it degrades more slowly at low SNR than the matched product.
 
     Source: methods section 3.6.
     """
@@ -134,6 +135,12 @@ class _Correlation:
     delay_step_s: float
     doppler_step_hz: float
 
+    @property
+    def cells(self) -> _Correlation:
+        """At whole cells alone."""
+        steps = _PADDING * self.delay_step_s, _PADDING * self.doppler_step_hz
+        return _Correlation(self.values[::_PADDING, ::_PADDING], *steps)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -147,10 +154,12 @@ class _Place:
 
 def _on_grid(link: TwoWayLink, clock_std_hz: float) -> tuple[Residual, bool]:
     """Residual, and whether the peak stands out of the noise."""
-    correlation = _correlation(link, padding=1)
-    row, column, _, _ = _peak(correlation.values)
+    maps = _Maps(link)
+    fine = maps.correlation()
+    correlation = fine.cells
+    row, column = _peak(correlation.values)
     to_s, cfo_hz = _offsets(correlation, float(row), float(column))
-    between, _ = _between(link, clock_std_hz)
+    between = _aligned(link, maps, fine, clock_std_hz)
     place = _Place(
         to_s,
         cfo_hz,
@@ -162,9 +171,10 @@ def _on_grid(link: TwoWayLink, clock_std_hz: float) -> tuple[Residual, bool]:
 
 
 def _interpolated(link: TwoWayLink, clock_std_hz: float) -> tuple[Residual, bool]:
-    place, correlation = _between(link, clock_std_hz)
-    row, column, _, _ = _peak(correlation.values)
-    residual = _residual(link, place)
+    maps = _Maps(link)
+    correlation = maps.correlation()
+    row, column = _peak(correlation.values)
+    residual = _residual(link, _aligned(link, maps, correlation, clock_std_hz))
     return residual, _stands_out(link, residual, correlation, row, column, padding=_PADDING)
 
 
@@ -183,45 +193,34 @@ def _stands_out(
     return bool(over_doppler[0] - others.mean() > unsure * _PEAK_SIGMAS * others.std())
 
 
-def _between(link: TwoWayLink, clock_std_hz: float) -> tuple[_Place, _Correlation]:
-    """Peak of the padded correlation, between its points."""
-    correlation = _correlation(link, padding=_PADDING)
-    row, column, over_rows, over_columns = _peak(correlation.values)
-    off_row, off_column = _parabola_peak(over_rows), _parabola_peak(over_columns)
-    to_s, cfo_hz = _offsets(correlation, row + off_row, column + off_column)
+def _aligned(link: TwoWayLink, maps: _Maps, correlation: _Correlation, clock_std_hz: float) -> _Place:
+    """Peak of the correlation of maps that are sampled alike, and its deviations."""
+    values = correlation.values
+    row, column = _peak(values)
+    rows, columns = ((place + np.arange(-1, 2)) % size for place, size in zip((row, column), values.shape, strict=True))
+    off = _parabola_peak(values[rows, column]), _parabola_peak(values[row, columns])
+    to_s, cfo_hz = _offsets(correlation, row + off[0], column + off[1])
     # Frames are correlated one by one: what their common phase says of the frequency is not used, against noise and
     # the synthesizers' alike; two_way_offset adds the latter as one fit over the whole slot has it.
-    within_s = np.concatenate([link.symbol_s[b] - link.symbol_s[b].mean() for b in frame_blocks(link.frame_of_symbol)])
+    within_s = np.concatenate([link.symbol_s[b] - link.symbol_s[b].mean() for b in maps.blocks])
     bound = two_way_bound(link.subcarrier_hz, within_s, link.snr)
     growth = bound.cfo_std_hz / two_way_bound(link.subcarrier_hz, link.symbol_s, link.snr).cfo_std_hz
     apart_hz = clock_std_hz * sqrt(max(growth**2 - 1.0, 0.0)) if np.isfinite(growth) else 0.0
     loss = sqrt(1.0 + _LOW_SNR_LOSS / link.snr)
-    place = _Place(
-        to_s,
-        cfo_hz,
-        to_std_s=hypot(loss * bound.to_std_s, _floor_steps(off_column, off_row) * correlation.delay_step_s),
-        cfo_std_hz=hypot(
-            loss * bound.cfo_std_hz,
-            apart_hz,
-            _ONE_LINE * _floor_steps(off_row, off_column) * correlation.doppler_step_hz,
-        ),
-    )
-    return place, correlation
+    for _ in range(_ROUNDS):
+        over_rows, over_columns = maps.about(to_s, cfo_hz)
+        more_s = _parabola_peak(over_columns) * correlation.delay_step_s
+        more_hz = _parabola_peak(over_rows) * correlation.doppler_step_hz
+        to_s, cfo_hz = to_s + more_s, cfo_hz + more_hz
+        if abs(more_s) < _CLOSE * bound.to_std_s and abs(more_hz) < _CLOSE * bound.cfo_std_hz:
+            break
+    return _Place(to_s, cfo_hz, loss * bound.to_std_s, hypot(loss * bound.cfo_std_hz, apart_hz))
 
 
-def _floor_steps(own: float, other: float) -> float:
-    """Deviation of the parabola's peak by the correlation's self-noise, in steps."""
-    skew, chance, across = _FLOOR_STEPS
-    return hypot(skew * sin(2.0 * pi * own), chance * sin(pi * own), across * sin(pi * other))
-
-
-def _peak(values: FloatArray) -> tuple[int, int, FloatArray, FloatArray]:
-    """Row and column of the greatest value, and the three values about it along either axis."""
-    row, column = (int(index) for index in np.unravel_index(int(np.argmax(values)), values.shape))
-    rows, columns = values.shape
-    over_rows = values[[(row - 1) % rows, row, (row + 1) % rows], column]
-    over_columns = values[row, [(column - 1) % columns, column, (column + 1) % columns]]
-    return row, column, over_rows, over_columns
+def _peak(values: FloatArray) -> tuple[int, int]:
+    """Row and column of the greatest value."""
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    return int(row), int(column)
 
 
 def _offsets(correlation: _Correlation, row: float, column: float) -> tuple[float, float]:
@@ -245,23 +244,52 @@ def _residual(link: TwoWayLink, place: _Place) -> Residual:
     )
 
 
-def _correlation(link: TwoWayLink, *, padding: int) -> _Correlation:
-    """Cross-correlation of delay-Doppler magnitudes, summed over frames; index in steps of half a cell's offset."""
-    columns_of = grid_steps(link.subcarrier_hz)
-    spacing_hz = float(np.min(np.diff(link.subcarrier_hz)))
-    columns = padding * int(columns_of[-1] + 1)
-    blocks = frame_blocks(link.frame_of_symbol)
-    rows_of = [grid_steps(link.symbol_s[block]) for block in blocks]
-    rows = padding * int(max(steps[-1] for steps in rows_of) + 1)
-    duration_s = [float(np.min(np.diff(link.symbol_s[block]))) for block in blocks if len(block) > 1]
-    spacing_s = min(duration_s) if duration_s else 1.0
-    total: NDArray[np.complexfloating] = np.zeros((rows, columns // 2 + 1), dtype=np.complex64)
-    for block, steps in zip(blocks, rows_of, strict=True):
-        forward = fft.rfft2(_magnitude(link.forward[block], steps, columns_of, rows, columns))
-        reverse = fft.rfft2(_magnitude(link.reverse[block], steps, columns_of, rows, columns))
-        total += forward * np.conj(reverse)
-    values: FloatArray = fft.irfft2(total, s=(rows, columns))
-    return _Correlation(values, 0.5 / (columns * spacing_hz), 0.5 / (rows * spacing_s))
+class _Maps:
+    """Delay-Doppler magnitudes of both directions, frame by frame, over the elements that both know."""
+
+    def __init__(self, link: TwoWayLink) -> None:
+        self._link = link
+        self._known = link.weights > 0.0
+        self.blocks = frame_blocks(link.frame_of_symbol)
+        self._columns_of = grid_steps(link.subcarrier_hz)
+        self._rows_of = [grid_steps(link.symbol_s[block]) for block in self.blocks]
+        self._shape = (
+            _PADDING * int(max(steps[-1] for steps in self._rows_of) + 1),
+            _PADDING * int(self._columns_of[-1] + 1),
+        )
+
+    def correlation(self) -> _Correlation:
+        """Cross-correlation of the magnitudes, summed over frames; index in steps of half a step's offset."""
+        link, (rows, columns) = self._link, self._shape
+        spacing_hz = float(np.min(np.diff(link.subcarrier_hz)))
+        spacings_s = [float(np.min(np.diff(link.symbol_s[block]))) for block in self.blocks if len(block) > 1]
+        total: NDArray[np.complexfloating] = np.zeros((rows, columns // 2 + 1), dtype=np.complex64)
+        for forward, reverse in self._pairs(0.0, 0.0):
+            total += fft.rfft2(forward) * np.conj(fft.rfft2(reverse))
+        values: FloatArray = fft.irfft2(total, s=self._shape)
+        return _Correlation(
+            values, 0.5 / (columns * spacing_hz), 0.5 / (rows * (min(spacings_s) if spacings_s else 1.0))
+        )
+
+    def about(self, to_s: float, cfo_hz: float) -> tuple[FloatArray, FloatArray]:
+        """Correlation about zero with these offsets taken off: three values over Doppler, three over delay."""
+        found = np.zeros((2, 3))
+        for forward, reverse in self._pairs(to_s, cfo_hz):
+            for axis in (0, 1):
+                found[axis] += [float(np.vdot(np.roll(forward, -step, axis), reverse)) for step in (-1, 0, 1)]
+        return found[0], found[1]
+
+    def _pairs(self, to_s: float, cfo_hz: float) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Forward and reverse magnitudes of each frame, offsets taken off, half from either."""
+        link = self._link
+        angle = -2.0 * pi * cfo_hz * link.symbol_s
+        slope = 2.0 * pi * to_s + angle / link.carrier_hz
+        # resampled to common frequencies, one direction lacks the band's lower edge and the other its upper
+        ahead = turned(np.where(self._known, link.forward, 0.0), angle, slope, link.subcarrier_hz)
+        back = turned(np.where(self._known, link.reverse, 0.0), -angle, -slope, link.subcarrier_hz)
+        for block, steps in zip(self.blocks, self._rows_of, strict=True):
+            forward, reverse = (_magnitude(one[block], steps, self._columns_of, *self._shape) for one in (ahead, back))
+            yield forward, reverse
 
 
 def _magnitude(

@@ -68,8 +68,6 @@ class Member:
     draw: Draw
     goals: dict[str, float]
     """Largest ratio of each quantity's root mean square error to its bound."""
-    floor_bands: float = 0.0
-    """What the method leaves of the time offset whatever the SNR, as a part of 1/B: added to the bound."""
     from_db: float = 0.0
     """SNR from which it must not call a link of intact assumptions invalid."""
 
@@ -87,7 +85,7 @@ MEMBERS: dict[str, Member] = {
         _two_way("reciprocity-mp", 1.25),
         _two_way("reciprocity-structured", 1.2),
         _two_way("spectral-cc", 1.2),
-        _two_way("spectral-cc-interpolated", 1.3, floor_bands=0.0028),
+        _two_way("spectral-cc-interpolated", 1.3),
         _two_way("auto", 1.1),
         Member("cacc", links.moving_beside_direct, {"delay_s": 1.5, "doppler_hz": 1.5}),
         # a mover at -20 dB stands out of the noise from here on
@@ -139,12 +137,12 @@ def quantities(member: Member, offset: Offset, link: Link) -> list[Quantity]:
 
 
 def _bound(member: Member, name: str, link: Link) -> float:
-    """Bound of the link, and what the method leaves by its nature: half a cell's rounding, or its floor."""
+    """Bound of the link, and half a cell's rounding where the method leaves it by its nature."""
     bound = link.bounds.get(name, float("nan"))
-    cell = {"to_s": 1.0 / link.grid.band_hz, "cfo_hz": 1.0 / link.grid.length_s}.get(name, 0.0)
-    if member.name == "spectral-cc":
-        return hypot(bound, grid_std(0.5 * cell))
-    return hypot(bound, member.floor_bands * cell)
+    if member.name != "spectral-cc":
+        return bound
+    cell = {"to_s": 1.0 / link.grid.band_hz, "cfo_hz": 1.0 / link.grid.length_s}[name]
+    return hypot(bound, grid_std(0.5 * cell))
 
 
 @dataclass(frozen=True)

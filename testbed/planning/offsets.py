@@ -22,6 +22,8 @@ __all__ = ["PlannedOffset", "best", "planned_offsets", "slot_symbols_s", "subcar
 _COHERENT_S = 0.5e-3
 _LEAST_BLOCKS = 8
 """Symbols are averaged before two directions are multiplied as the pipeline does it."""
+_LOW_SNR_LOSS = 0.07
+"""Growth of the aligned correlation's variance over the bound's, times the SNR, as measured on multipath."""
 _PENCIL = 1.13
 """Deviation of the matrix pencil over that of maximum likelihood, as measured on multipath."""
 
@@ -86,12 +88,12 @@ def _planned(scenario: Scenario, pair: tuple[LinkBudget, LinkBudget], method: st
     if not all(budget.path_count for budget in pair):
         return replace(head, reason="the nodes do not hear each other")
     match method:
-        case "reciprocity-mle" | "reciprocity-mp" if separate:
+        case "reciprocity-mle" | "reciprocity-mp" | "spectral-cc-interpolated" if separate:
             return replace(head, reason="transmit and receive ports are separate: use reciprocity-structured")
-        case "reciprocity-mle" | "reciprocity-mp" | "reciprocity-structured" | "auto":
+        case "reciprocity-mle" | "reciprocity-mp" | "reciprocity-structured" | "spectral-cc-interpolated" | "auto":
             return _two_way(scenario, pair, method, head)
-        case "spectral-cc" | "spectral-cc-interpolated":
-            return replace(head, reason="on a grid, or biased by multipath: no bound; see the bench r-a")
+        case "spectral-cc":
+            return replace(head, reason="on a grid: no bound; see the bench r-a")
         case "path-resolved" | "path-resolved-angle" | "path-resolved-dictionary":
             return _one_way(scenario, pair[0], method, head)
         case "fingerprint":
@@ -114,7 +116,8 @@ def _two_way(
     symbol_s = (waveform.fft_size + waveform.cp_samples) / float(waveform.rate_hz)
     run = max(1, min(int(_COHERENT_S / symbol_s), waveform.symbols // _LEAST_BLOCKS))
     bound = two_way_bound(subcarriers_hz(waveform), times, snr, carrier_hz=float(waveform.carrier_hz))
-    factor = {"reciprocity-structured": 1.0}.get(method, sqrt(1 + 0.5 / (snr * run)))
+    own = {"reciprocity-structured": 1.0, "spectral-cc-interpolated": sqrt(1.0 + _LOW_SNR_LOSS / snr)}
+    factor = own.get(method, sqrt(1.0 + 0.5 / (snr * run)))
     # what synthesizers scatter counts twice in a delay
     scattered = sum(disturbance(scenario, node) for node in (pair[0].receiver, pair[0].transmitter))
     twice = sqrt(1.0 + min(scattered * snr, 1.0))

@@ -9,6 +9,7 @@ import pytest
 
 from dsp.synchronization.registry import METHODS
 from testbed.bench import reference_ra
+from testbed.bench.contract_links import two_way
 
 METHOD_NAMES = ("spectral-cc", "spectral-cc-interpolated")
 
@@ -45,3 +46,25 @@ def test_deviation_stated_is_honest(near):
         assert cell < 0.06
     else:
         assert cell == pytest.approx(1 / np.sqrt(12), rel=0.2)
+
+
+def test_aligned_maps_leave_no_error_of_their_own() -> None:
+    """Without noise, at CFOs that cost one direction the band's lower edge and the other its upper one."""
+    generator = np.random.default_rng(5)
+    for _ in range(6):
+        link = two_way(generator, 90.0)
+        offset = METHODS["spectral-cc-interpolated"].estimate(link.observation)
+        assert abs(offset.to_s - link.offset_s(offset.epoch)) < 0.3e-12
+        assert abs(offset.cfo_hz - link.cfo_hz) < 2e-3
+
+
+def test_on_the_grid_a_lone_doppler_line_is_rounded_once() -> None:
+    """Four static paths are one line over Doppler: errors uniform over a cell, none a whole cell."""
+    generator = np.random.default_rng(6)
+    errors = []
+    for _ in range(60):
+        link = two_way(generator, 20.0)
+        errors.append(METHODS["spectral-cc"].estimate(link.observation).cfo_hz - link.cfo_hz)
+    cell_hz = 0.5 / link.grid.length_s
+    assert np.max(np.abs(errors)) < 0.55 * cell_hz
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(cell_hz / np.sqrt(12), rel=0.25)
