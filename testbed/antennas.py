@@ -32,12 +32,14 @@ def antenna_m(node: Node, *, transmits: bool) -> FloatArray:
     return place
 
 
-def elements_m(node: Node, carrier_hz: float) -> FloatArray:
-    """Where every receiving antenna is, shape (antenna, coordinate): from the first to heading's left."""
-    first = antenna_m(node, transmits=False)
+def elements_m(node: Node, carrier_hz: float, *, transmits: bool = False) -> FloatArray:
+    """Where every receiving, or transmitting, antenna is, shape (antenna, coordinate): from the first to heading's
+    left."""
+    first = antenna_m(node, transmits=transmits)
+    count = node.transmit_antennas if transmits else node.antennas
     heading = radians(node.heading_deg)
     left = np.array([-np.sin(heading), np.cos(heading), 0.0])[: first.size]
-    return np.asarray(first + np.arange(node.antennas)[:, None] * antenna_spacing_m(node, carrier_hz) * left)
+    return np.asarray(first + np.arange(count)[:, None] * antenna_spacing_m(node, carrier_hz) * left)
 
 
 def array_centre_m(node: Node, carrier_hz: float) -> FloatArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from testbed.results import EventRow
 from testbed.roster import EndedError, InterruptedRunError, Roster
 from testbed.scenario import Scenario
 from testbed.switchboard import Switchboard
+from testbed.transmit_correction import Correction
 
 __all__ = ["FinishedRound", "Progress", "RunOutcome", "Sink", "acquire"]
 
@@ -64,6 +65,8 @@ Sink = Callable[[FinishedRound], None]
 """Takes one finished round."""
 Admission = Callable[[dict[str, str]], None]
 """Called with the serial number of each node's radio, empty where it has none; raises `UserError` to refuse them."""
+Feedback = Callable[[int], Mapping[str, Correction]]
+"""Called with a round's number once those before it are processed: what nodes take off what they send together."""
 Progress = Callable[[int, str], None]
 """Called with the number of finished rounds and what is going on."""
 
@@ -78,6 +81,7 @@ def acquire(
     keys: Path | None = None,
     arrival_s: float = 7.0,
     admit: Admission | None = None,
+    feedback: Feedback | None = None,
 ) -> RunOutcome:
     """Outcome of a run: each finished round has been kept, and then processed, one at a time, in order.
 
@@ -101,6 +105,8 @@ def acquire(
         How long to wait for an agent to say that it is there.
     admit : callable, optional
         Looks at the radios once all are configured, before anything transmits.
+    feedback : callable, optional
+        Corrections for the next round; each round then waits for the one before to be processed.
 
     Raises
     ------
@@ -112,7 +118,7 @@ def acquire(
     switchboard = Switchboard([node.name for node in scenario.node], listen, keys)
     with interrupts() as interrupted:
         roster = Roster(scenario, switchboard, interrupted)
-        run = _Run(scenario, roster, keep, process, progress)
+        run = _Run(scenario, roster, keep, process, progress, feedback)
         try:
             run.gather(keys, arrival_s)
             if admit is not None:
@@ -132,13 +138,22 @@ def acquire(
 class _Run:
     """Course of a run; `acquire` is its face."""
 
-    def __init__(self, scenario: Scenario, roster: Roster, keep: Sink, process: Sink, progress: Progress) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        roster: Roster,
+        keep: Sink,
+        process: Sink,
+        progress: Progress,
+        feedback: Feedback | None,
+    ) -> None:
         self.outcome = RunOutcome(events=roster.events)
         self._count = scenario.experiment.rounds
         self._roster = roster
         self._keep = keep
         self._processing = Background(process)
         self._progress = progress
+        self._feedback = feedback
         self._processed = False
         """Every round that was to be recorded has been processed."""
         self._told = 0
@@ -164,8 +179,9 @@ class _Run:
         """Run all rounds, and see them processed."""
         for index in range(self._count):
             self._progress(index, f"round {index + 1} of {self._count}")
-            self._hand_over(index, self._roster.record(index))
-            self._await_processing(1)
+            corrections = {} if self._feedback is None else self._feedback(index)
+            self._hand_over(index, self._roster.record(index, corrections))
+            self._await_processing(1 if self._feedback is None else 0)
         self._progress(self._count, "processing")
         self._await_processing(0)
         self._processed = True

@@ -18,8 +18,9 @@ from dsp.waveform import Waveform, random_words, symbol_samples
 from testbed.precoders import decoded, numbers
 from testbed.scenario import Scenario
 from testbed.schedule import dsp_waveform, joint_symbols
+from testbed.transmit_correction import Correction
 
-__all__ = ["JointSlot", "joint_burst", "joint_slot"]
+__all__ = ["JointBurst", "JointSlot", "joint_burst", "joint_slot"]
 
 _SEQUENCE = 0x4A53
 
@@ -33,6 +34,16 @@ class JointSlot:
     for all that cooperate coherently."""
     sent: NDArray[np.complex64]
     """What each antenna sends, in roots of watts over the whole band, shape (station, antenna, symbol, subcarrier)."""
+
+
+@dataclass(frozen=True)
+class JointBurst:
+    """What one station hands to its radio."""
+
+    samples: NDArray[np.complex64]
+    """Shape (antenna, sample), of full scale."""
+    earlier: int
+    """Samples by which it is to leave before its place in the schedule."""
 
 
 @lru_cache(maxsize=2)
@@ -72,9 +83,13 @@ def joint_slot(scenario: Scenario, index: int) -> JointSlot:
     raise ValueError("no scrambling keeps the joint slot's peak below full scale")
 
 
-def joint_burst(scenario: Scenario, node: int, index: int) -> NDArray[np.complex64] | None:
-    """Samples that node ``node`` sends in the joint slot of round ``index``, shape (antenna, sample); None if it
-    sends none."""
+def joint_burst(scenario: Scenario, node: int, index: int, correction: Correction | None = None) -> JointBurst | None:
+    """Samples that node ``node`` sends in the joint slot of round ``index``; None if it sends none.
+
+    A delay is taken off by whole samples and, on every subcarrier, by a phase; phase and frequency of the carrier from
+    every sample. What then exceeds full scale between the samples that `joint_slot` looks at is clipped, as a
+    converter does.
+    """
     said = scenario.signalling
     name = scenario.node[node].name
     if said is None or name not in said.stations:
@@ -82,7 +97,17 @@ def joint_burst(scenario: Scenario, node: int, index: int) -> NDArray[np.complex
     waveform = dsp_waveform(scenario)
     sent = joint_slot(scenario, index).sent[said.stations.index(name)]
     full = np.sqrt(1e-3 * 10 ** (scenario.node[node].tx_power_dbm / 10))
-    return np.stack([symbol_samples(waveform, antenna).ravel() / full for antenna in sent]).astype(np.complex64)
+    if correction is None:
+        samples = np.stack([symbol_samples(waveform, antenna).ravel() / full for antenna in sent])
+        return JointBurst(samples.astype(np.complex64), 0)
+    rate_hz = float(waveform.rate_hz)
+    earlier = round(correction.delay_s * rate_hz)
+    rest_s = correction.delay_s - earlier / rate_hz
+    sent = (sent * np.exp(2j * pi * waveform.subcarrier_hz * rest_s)).astype(np.complex64)
+    samples = np.stack([symbol_samples(waveform, antenna).ravel() / full for antenna in sent])
+    time_s = np.arange(samples.shape[1]) / rate_hz
+    samples = samples * np.exp(-1j * (correction.phase_rad + 2 * pi * correction.cfo_hz * time_s))
+    return JointBurst((samples / np.maximum(np.abs(samples), 1.0)).astype(np.complex64), earlier)
 
 
 def _elements(

@@ -125,7 +125,7 @@ class Agent:
         elif isinstance(message, Start):
             if self._worker is None:
                 raise RunError("the coordinator started a round before it configured this agent")
-            self._worker.record(message.round)
+            self._worker.record(message.round, message.correction)
 
     def _configure(self, message: Configure) -> None:
         if self._worker is not None:

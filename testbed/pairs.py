@@ -40,6 +40,7 @@ __all__ = [
     "disturbance",
     "estimates",
     "observed",
+    "unnumbered",
 ]
 
 _COHERENT_S = 0.5e-3
@@ -278,6 +279,17 @@ def _mirrored(offset: Offset, reverse: ChannelState) -> Offset:
         phase_rad=None if offset.phase_rad is None else -offset.phase_rad % pi,
         epoch=anchor.shifted(offset.epoch.seconds_since(anchor) - offset.to_s),
     )
+
+
+def unnumbered(offset: Offset, receiver: str, transmitter: str) -> Offset:
+    """The offset made invalid because frames of a slot were not found, and any of its frames may be the first."""
+    if not offset.valid:
+        return offset
+    reason = (
+        f"{receiver} found fewer frames of {transmitter} than were sent, and nothing tells which: the time offset may "
+        "be whole frame periods off"
+    )
+    return replace(offset, valid=False, reason=reason)
 
 
 def power_law(node: Node) -> PowerLaw:

@@ -25,11 +25,12 @@ from testbed import rows
 from testbed.calibration import Calibration
 from testbed.capture import Capture
 from testbed.clock_tracks import ClockTracks
+from testbed.coherence import Coherence
 from testbed.departures import Departures
 from testbed.errors import UserError
 from testbed.family_inputs import FamilyInputs, fingerprints_of
 from testbed.fingerprints import Fingerprints
-from testbed.pairs import Departed, Heard, estimates, observed
+from testbed.pairs import Departed, Heard, estimates, observed, unnumbered
 from testbed.phase_tracks import PhaseTracks
 from testbed.products import Products
 from testbed.promises import Listening, promises
@@ -39,6 +40,7 @@ from testbed.schedule import dsp_waveform, period_samples
 from testbed.slots import Slot, baseband, find_slots, from_first_frame
 from testbed.target_truth import targets_seen
 from testbed.targets import Echoes, absolute_origin_s, echoes
+from testbed.transmit_correction import Correction
 
 if TYPE_CHECKING:
     from testbed.run_folder import Run
@@ -105,6 +107,7 @@ class Pipeline:
         self._inputs = FamilyInputs(scenario, self._calibration, self.fingerprints)
         self._tracks = ClockTracks(scenario)
         self._phases = PhaseTracks()
+        self._coherence = Coherence(scenario)
         self._results = Results(environment={})
         self._products = Products()
         self._timing: dict[str, float] = {}
@@ -129,11 +132,11 @@ class Pipeline:
             self._hear(node, index, current)
         with self._timed("departures"):
             self._depart(index, current)
-        if self._scenario.signalling is not None:
-            with self._timed("joint slot"):
-                self._keep_promises(index, current)
         heard = self._sense(current)
         offsets = self._synchronize(index, heard, current)
+        if self._scenario.signalling is not None:
+            with self._timed("joint slot"):
+                self._keep_promises(index, current, offsets)
         with self._timed("clocks"):
             tracked = self._tracks.take(index, heard, offsets, captures)
         self._results.nodes += tracked.nodes
@@ -268,10 +271,15 @@ class Pipeline:
             if departed is not None:
                 current.departed[node.name] = departed
 
-    def _keep_promises(self, index: int, current: RoundAtWork) -> None:
+    def corrections(self, index: int) -> dict[str, Correction]:
+        """What each station is to take off the joint slot of round ``index``, by the rounds processed."""
+        return self._coherence.corrections(index)
+
+    def _keep_promises(self, index: int, current: RoundAtWork, offsets: rows.Offsets) -> None:
         """What the joint slot shows of the precoders' promises."""
         slots = {link: hearing.csi for link, hearing in current.hearings.items()}
-        heard = Listening(current.captures, current.samples, slots, current.departed)
+        left = self._coherence.take(index, current.captures, current.departed, slots, offsets)
+        heard = Listening(current.captures, current.samples, slots, current.departed, left)
         told = promises(index, heard, self._scenario, self._calibration)
         self._results.signalling = [*(self._results.signalling or []), *told]
 
@@ -302,8 +310,11 @@ class Pipeline:
                 if forward is not None:
                     given = (inputs.of(*ways[0]), inputs.of(*ways[1]))
                     seen = observed(forward, reverse, self._scenario, self._calibration, given)
+                    unsure = [way for way in ways if way in found and current.hearings[way].slot.ambiguous]
                     for name in methods:
                         pair = estimates(name, seen)
+                        if unsure:
+                            pair = unnumbered(pair[0], *unsure[0]), unnumbered(pair[1], *unsure[0])
                         baseline = self._baseline(forward, reverse, pair)
                         told = []
                         for way, heard, offset in zip(ways, (forward, reverse), pair, strict=True):

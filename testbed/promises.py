@@ -8,7 +8,7 @@ of sight of known length, and look for the target in all echoes together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from dsp.paths import first_path
 from testbed.antennas import antenna_m, antenna_spacing_m
 from testbed.calibration import Calibration
 from testbed.capture import Capture
+from testbed.coherence import expected_sinr
 from testbed.joint_slot import joint_slot
 from testbed.pairs import Departed
 from testbed.planning.budget import echo_gain, noise_watts
@@ -30,6 +31,7 @@ from testbed.precoders import decoded, numbers
 from testbed.results import SignallingRow
 from testbed.scenario import Node, Reflector, Scenario, Signalling
 from testbed.schedule import dsp_waveform, joint_offset_samples, joint_symbols, slot_offset_samples
+from testbed.transmit_correction import Correction, applied
 
 __all__ = ["Listening", "promises"]
 
@@ -49,6 +51,13 @@ class Listening:
     slots: Mapping[tuple[str, str], ChannelState]
     """Slots heard, by receiver and transmitter."""
     departed: Mapping[str, Departed]
+    left: Mapping[str, Correction] = field(default_factory=dict)
+    """Of the offset of each station that takes its own off what it sends, where the round tells."""
+
+    def taken_off(self, station: str) -> Correction:
+        """What ``station`` took off its joint slot."""
+        capture = self.captures.get(station)
+        return (None if capture is None else applied(capture)) or Correction(0.0, 0.0, 0.0)
 
 
 def promises(index: int, heard: Listening, scenario: Scenario, calibration: Calibration) -> list[SignallingRow]:
@@ -69,6 +78,14 @@ def _served(number: int, name: str, index: int, heard: Listening, scenario: Scen
     row = SignallingRow(round=index, quantity="sinr", subject=name, unit="1",
                         promised=decoded(said.precoders).sinr[number])  # fmt: skip
     slots = {station: heard.slots[name, station] for station in said.stations if (name, station) in heard.slots}
+    if said.compensate:
+        unknown = [one for one in said.stations if one not in heard.captures or applied(heard.captures[one]) is None]
+        if unknown:
+            row.reason = f"nothing was taken off what {unknown[0]} sends: no round before told its offset"
+            return row
+        # All stations send as the first one's slot comes.
+        slots = {station: csi for station, csi in slots.items() if station == said.stations[0]}
+        row.expected = expected_sinr(scenario, heard.left, name)
     if not slots or name not in heard.samples:
         row.reason = f"{name} heard no station's own slot, which tells when the joint one comes"
         return row
@@ -194,24 +211,28 @@ def _hearing(
     later = joint_offset_samples(scenario) - slot_offset_samples(scenario, scenario.index(name))
     start = departed.moment.seconds_since(first) * rate + later
     chains_s = calibration.one_way_s(name, name, time_stamped=departed.time_stamped)
-    zero_s = np.full(len(nodes), chains_s)
+    own = heard.taken_off(name)
+    zero_s = np.full(len(nodes), chains_s - own.delay_s)
     for place, other in enumerate(nodes):
         if other is node:
             continue
         csi = heard.slots.get((name, other.name))
         if csi is None:
             return f"{name} did not hear {other.name}"
-        turns = abs(csi.cfo_reference_hz) * symbols * waveform.symbol_s
+        parted_hz = csi.cfo_reference_hz - heard.taken_off(other.name).cfo_hz + own.cfo_hz
+        turns = abs(parted_hz) * symbols * waveform.symbol_s
         if turns > _MOST_TURNS:
             return (
-                f"carriers of {name} and {other.name} are {abs(csi.cfo_reference_hz):.3g} Hz apart: the joint slot "
+                f"carriers of {name} and {other.name} are {abs(parted_hz):.3g} Hz apart: the joint slot "
                 f"takes stations that agree within {_MOST_TURNS / (symbols * waveform.symbol_s):.2g} Hz"
             )
         arrival = _joint_start(csi, other.name, capture, scenario) + first_path(csi.antenna(0)).delay_s * rate
         apart = np.linalg.norm(antenna_m(other, transmits=True) - antenna_m(node, transmits=False))
         zero_s[place] = (arrival - start) / rate - float(apart) / SPEED_OF_LIGHT_MPS
+        zero_s[place] -= heard.taken_off(other.name).delay_s
     try:
-        received = _symbols(heard, name, start, 0.0, scenario)
+        # What the station took off to send at the first one's frequency, it hears of the others.
+        received = _symbols(heard, name, start, -own.cfo_hz, scenario)
     except ValueError as error:
         return str(error)
     leakage_s = calibration.nodes[name].leakage_s if name in calibration.nodes else 0.0

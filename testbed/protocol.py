@@ -21,6 +21,7 @@ import zmq
 from msgspec import Meta
 
 from testbed.errors import UserError
+from testbed.transmit_correction import Correction
 
 __all__ = [
     "BEAT_S",
@@ -48,7 +49,7 @@ __all__ = [
     "prepared",
 ]
 
-VERSION = 1
+VERSION = 2
 BEAT_S = 1.0
 SILENCE_S = 3.0
 CHUNK_BYTES = 4_000_000
@@ -155,6 +156,8 @@ class Start(_Message, frozen=True, tag="start"):
     """Record round ``round``, transmitting in your slot."""
 
     round: Index
+    correction: Correction | None = None
+    """What to take off what is sent by precoders."""
 
 
 class Stop(_Message, frozen=True, tag="stop"):

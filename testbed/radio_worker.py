@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from testbed import schedule
@@ -17,6 +18,7 @@ from testbed.protocol import Failed
 from testbed.radio import open_radio
 from testbed.radio.base import Applied, Radio, RadioError, Reception, RefusalError, Settings
 from testbed.scenario import Scenario, loads
+from testbed.transmit_correction import SETTING, Correction
 
 __all__ = ["RadioWorker", "Recorded", "slot_burst"]
 
@@ -46,15 +48,15 @@ class RadioWorker:
         self._name = name
         self._ether = ether
         self._answer = answer
-        self._rounds: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._rounds: queue.SimpleQueue[tuple[int, Correction | None] | None] = queue.SimpleQueue()
         self._radio: Radio | None = None
         # A daemon: a device that hangs must not keep the agent from ending.
         self._thread = threading.Thread(target=self._work, name=f"radio of {name}", daemon=True)
         self._thread.start()
 
-    def record(self, index: int) -> None:
-        """Transmit and record round ``index`` after those asked for before."""
-        self._rounds.put(index)
+    def record(self, index: int, correction: Correction | None = None) -> None:
+        """Transmit and record round ``index`` after those asked for before; the correction is of its joint slot."""
+        self._rounds.put((index, correction))
 
     def close(self) -> None:
         """Let go of the radio."""
@@ -80,7 +82,7 @@ class RadioWorker:
             )
             self._answer(applied)
             while (wanted := self._rounds.get()) is not None:
-                self._answer(_recorded(scenario, index, radio, applied, wanted))
+                self._answer(_recorded(scenario, index, radio, applied, *wanted))
         except (RadioError, RunError, UserError, OSError) as error:
             self._answer(Failed(str(error), refused=isinstance(error, (RefusalError, UserError))))
         except Exception as error:
@@ -92,15 +94,20 @@ class RadioWorker:
                 self._radio.close()
 
 
-def _recorded(scenario: Scenario, node: int, radio: Radio, applied: Applied, index: int) -> Recorded:
+def _recorded(
+    scenario: Scenario, node: int, radio: Radio, applied: Applied, index: int, correction: Correction | None
+) -> Recorded:
     begin = schedule.slot_offset_samples(scenario, node)
     radio.transmit(slot_burst(scenario, node, index), offset_samples=begin)
     if scenario.signalling is not None:
         from testbed.joint_slot import joint_burst
 
-        together = joint_burst(scenario, node, index)
+        together = joint_burst(scenario, node, index, correction)
         if together is not None:
-            radio.transmit(together, offset_samples=schedule.joint_offset_samples(scenario))
+            offset = schedule.joint_offset_samples(scenario) - together.earlier
+            radio.transmit(together.samples, offset_samples=offset)
+            if correction is not None:
+                applied = replace(applied, details=applied.details | {SETTING: asdict(correction)})
     reception = radio.receive(schedule.round_samples(scenario))
     reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
     # The device stamps the burst; the frames follow at whole samples of the same counter.

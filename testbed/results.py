@@ -228,6 +228,9 @@ class SignallingRow(msgspec.Struct, kw_only=True):
     bound: float | None = None
     """Least deviation of the position for the signals sent, with what echoes share with lines of sight and leakages
     and with phase noise: what the design leaves out."""
+    expected: float | None = None
+    """SINR that the precoders give with what the round's own slots show to be left of the stations' offsets, where
+    they take them off."""
     measured: float | None = None
     standard_error: float | None = None
     """Of what was measured, where one round tells it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from testbed.protocol import (
 from testbed.results import EventRow
 from testbed.scenario import Scenario, dumps
 from testbed.switchboard import Switchboard
+from testbed.transmit_correction import Correction
 
 __all__ = ["EndedError", "InterruptedRunError", "Peer", "Roster"]
 
@@ -181,8 +183,10 @@ class Roster:
         address = self._ether.address if self._ether is not None else ""
         self._switchboard.send(peer.name, Configure(peer.number, self._text, address))
 
-    def record(self, index: int) -> dict[str, Capture]:
+    def record(self, index: int, corrections: Mapping[str, Correction]) -> dict[str, Capture]:
         """What each node that answers recorded of round ``index``, once all have delivered or were lost; by node.
+
+        ``corrections`` are what nodes take off what they send together.
 
         Raises
         ------
@@ -201,7 +205,7 @@ class Roster:
             peer.assembly = peer.capture = None
             peer.wanted = peer.answers
             if peer.wanted:
-                self._switchboard.send(peer.name, Start(index))
+                self._switchboard.send(peer.name, Start(index, corrections.get(peer.name)))
         while any(peer.wanted and peer.capture is None for peer in self.peers.values()):
             self.attend()
         self._round = None

@@ -176,6 +176,9 @@ class Signalling(Table, frozen=True, kw_only=True):
     """Nodes that are served, in the design's order."""
     target: str = ""
     """Reflector whose position the stations look for; empty: none."""
+    compensate: bool = False
+    """Whether stations that cooperate coherently take the offsets that one round shows, of time, frequency and phase,
+    off what they send together in the next: they then need no common clock."""
 
 
 class Scene(Table, frozen=True, kw_only=True):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import log10
+from math import ceil, log10
 
 import numpy as np
 
 from testbed.precoders import PrecoderFile, decoded, numbers
 from testbed.scenario import Node, Scenario, Signalling
 from testbed.scenario_words import number
-from testbed.schedule import dsp_waveform
+from testbed.schedule import dsp_waveform, round_samples
 
 __all__ = ["rules"]
 
 _SPEED_OF_LIGHT_MPS = 299_792_458.0
+_STEADY_S = 3e-3
+"""Beyond its recording, from which a simulated round lasts as long as it was asked to."""
 
 
 def rules(scenario: Scenario) -> Iterator[str]:
@@ -37,6 +39,7 @@ def rules(scenario: Scenario) -> Iterator[str]:
     yield from _radio(scenario, design)
     yield from _antennas(scenario, said)
     yield from _surroundings(scenario, said, design)
+    yield from _compensation(scenario, said, design)
 
 
 def _names(scenario: Scenario, said: Signalling, design: PrecoderFile) -> Iterator[str]:
@@ -134,4 +137,31 @@ def _surroundings(scenario: Scenario, said: Signalling, design: PrecoderFile) ->
         yield (
             'scene.leakage_db is "off", so that stations do not hear their own echoes, which the promise of '
             "signalling.precoders counts: give a number of decibels"
+        )
+
+
+def _compensation(scenario: Scenario, said: Signalling, design: PrecoderFile) -> Iterator[str]:
+    if not said.compensate:
+        return
+    if design.mode != "coherent":
+        yield (
+            f'signalling.compensate is true, but signalling.precoders are "{design.mode}", without a phase: '
+            "leave it out"
+        )
+    for node in (scenario.node[scenario.index(name)] for name in said.stations):
+        if not node.front_end.common_phase or not node.front_end.time_stamps or node.port != "shared":
+            yield (
+                f"signalling.compensate is true, but {node.name!r} does not send and receive with one phase, by time "
+                'stamps and through one port: give its front_end common_phase and time_stamps, and port = "shared"'
+            )
+    if scenario.round.start_spread_s:
+        yield (
+            f"round.start_spread_s is {scenario.round.start_spread_s:g}, but signalling.compensate needs recordings "
+            "that begin together, so that a round tells when the next one's joint slot comes: use 0"
+        )
+    needed_s = round_samples(scenario) / scenario.waveform.sample_rate_hz + _STEADY_S
+    if scenario.round.period_s < needed_s:
+        yield (
+            f"round.period_s is {scenario.round.period_s:g}, but signalling.compensate tells phases on over a period "
+            f"that must be known: use {ceil(1e3 * needed_s) / 1e3:g} or more"
         )

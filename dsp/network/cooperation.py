@@ -12,7 +12,7 @@ import numpy as np
 
 from dsp.channel import ComplexArray, FloatArray
 
-__all__ = ["Cooperation", "sinr"]
+__all__ = ["Cooperation", "sinr", "sinr_over_band"]
 
 
 class Cooperation(StrEnum):
@@ -47,3 +47,40 @@ def sinr(channels: ComplexArray, precoders: ComplexArray, noise: float, mode: Co
     users = np.arange(len(channels))
     wanted = power[users, users]
     return np.asarray(wanted / (power.sum(axis=1) - wanted + noise))
+
+
+def sinr_over_band(
+    channels: ComplexArray,
+    precoders: ComplexArray,
+    noise: float,
+    *,
+    stream: int,
+    offset_hz: FloatArray,
+    delay_s: FloatArray,
+    phase_rad: FloatArray,
+) -> float:
+    """Signal to interference and noise ratio of a user whom stations serve coherently with offsets left between them.
+
+    A station that is late by δ and ahead by φ turns its field by φ - 2π·f·δ at f from the carrier. Powers are summed
+    over the band before the ratio is formed, as a receiver measures it.
+
+    Parameters
+    ----------
+    channels : complex array, shape (subcarrier, station, antenna)
+        From every station's antennas to the user, conjugate as in `sinr`.
+    precoders : complex array, shape (subcarrier, stream, station, antenna)
+        In roots of power over the whole band.
+    noise : float > 0
+        Power at the user over the whole band.
+    stream : int
+        The user's own.
+    offset_hz : float array, shape (subcarrier,)
+        From the carrier.
+    delay_s, phase_rad : float arrays, shape (station,)
+
+    Source: docs/methods/signalling.md eq. 14 (derived).
+    """
+    turned = np.exp(1j * (phase_rad - 2 * np.pi * offset_hz[:, None] * delay_s))
+    power = np.abs(np.einsum("kna,ksna,kn->ks", channels.conj(), precoders, turned)) ** 2
+    wanted = float(power[:, stream].sum())
+    return wanted / (float(power.sum()) - wanted + len(channels) * noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 from testbed.capture import Capture
@@ -13,12 +13,17 @@ from testbed.radio.base import Applied
 from testbed.radio.simulated import EtherServer
 from testbed.radio_worker import RadioWorker, Recorded
 from testbed.scenario import Scenario, dumps
+from testbed.transmit_correction import Correction
 
 __all__ = ["captures"]
 
 
-def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
+def captures(
+    scenario: Scenario, feedback: Callable[[int], Mapping[str, Correction]] | None = None
+) -> Iterator[dict[str, Capture]]:
     """Captures by node of each round of a simulated experiment, as the coordinator would hand them on.
+
+    ``feedback`` says what nodes take off what they send together in a round, once those before it are processed.
 
     Raises
     ------
@@ -38,8 +43,9 @@ def captures(scenario: Scenario) -> Iterator[dict[str, Capture]]:
         for name, _, answers in workers:
             _checked(name, answers.get())
         for index in range(scenario.experiment.rounds):
-            for _, worker, _ in workers:
-                worker.record(index)
+            corrections = {} if feedback is None else feedback(index)
+            for name, worker, _ in workers:
+                worker.record(index, corrections.get(name))
             yield {name: _capture(name, _checked(name, answers.get())) for name, _, answers in workers}
 
 

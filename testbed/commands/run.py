@@ -95,6 +95,8 @@ def command(
 
     experiment = with_fingerprint(load(scenario), fingerprint_file)
     known = Calibration.simulated(experiment) if calibration is None else Calibration.on_file(calibration)
+    if live and compensating(experiment):
+        raise UserError(f"{scenario}: signalling.compensate is true, which takes each round whole: leave --live out")
     following = LiveRun(experiment, known) if live else None
     pipeline = Pipeline(experiment, calibration=known) if following is None else following.chain
     for line in clashes():
@@ -132,6 +134,7 @@ def command(
                 keys=keys,
                 arrival_s=arrival_s,
                 admit=known.refuse_strangers,
+                feedback=pipeline.corrections if compensating(experiment) else None,
             )
         if following is not None:
             processed = following.end(outcome)
@@ -153,6 +156,11 @@ def command(
     if outcome.exit_code:
         leave(folder, outcome, processed)
     click.echo(f"report: {folder / 'report.html'}")
+
+
+def compensating(scenario: Scenario) -> bool:
+    """Whether what one round shows is taken off what is sent in the next."""
+    return scenario.signalling is not None and scenario.signalling.compensate
 
 
 def write_results(folder: Path, scenario: Scenario, pipeline: Pipeline, events: list[EventRow]) -> None:

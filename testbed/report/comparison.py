@@ -131,6 +131,9 @@ def bench_rows(run: RunData, summary: RunSummary) -> list[dict[str, Any]]:
                 standard_error=promise.standard_error,
             )
         )
+        if promise.expected is not None:
+            subject = {"promise": promise.subject}
+            rows.append(_row(run, None, "sinr_with_offsets_left", "1", promise.expected, parameters=subject))
     rows.append(_row(run, None, "rounds_complete", "1", float(summary.rounds_finished), trials=summary.rounds))
     rows.append(_row(run, None, "samples_lost", "1", float(summary.samples_lost)))
     rows.append(_row(run, None, "processing_time", "s", summary.seconds))
@@ -185,6 +188,9 @@ def _promise_lines(summaries: list[RunSummary]) -> list[Line]:
         if any(p is not None and p.bound is not None for p in told):
             bound = tuple("–" if p is None else p.told(p.bound) for p in told)
             found.append(Line("signalling", f"{name}, bound", bound))
+        if any(p is not None and p.expected is not None for p in told):
+            expected = tuple("–" if p is None else p.told(p.expected) for p in told)
+            found.append(Line("signalling", f"{name}, with the offsets left", expected))
         measured = tuple("–" if p is None else p.measured_text for p in told)
         found.append(Line("signalling", f"{name}, measured", measured))
     return found

@@ -20,6 +20,8 @@ class PromiseFigures:
     promised: float
     bound: float | None
     """Least root mean square position error for the signals sent; None for a SINR and in runs that do not tell it."""
+    expected: float | None
+    """Mean SINR that the design gives with what was left of offsets that stations take off; None otherwise."""
     measured: float | None
     """Mean of the rounds' ratios, or root mean square of their position errors; None if no round shows any."""
     standard_error: float | None
@@ -79,11 +81,13 @@ def _figures(quantity: str, subject: str, rows: list[Row]) -> PromiseFigures:
     shown = [row for row in rows if row["valid"]]
     values = [float(row["measured"]) for row in shown]
     count = len(values)
-    measured = error = stated = bound = None
+    measured = error = stated = bound = expected = None
     if values and quantity == "sinr":
         measured = sum(values) / count
         # A single round states its own error; several are more than their scatter tells only if the scene changes.
         error = sqrt(sum(float(row["standard_error"]) ** 2 for row in shown)) / count
+        if all(row.get("expected") is not None for row in shown):
+            expected = sum(float(row["expected"]) for row in shown) / count
     elif values:
         measured = sqrt(sum(value**2 for value in values) / count)
         error = measured / sqrt(4 * count)  # two coordinates a round
@@ -93,5 +97,15 @@ def _figures(quantity: str, subject: str, rows: list[Row]) -> PromiseFigures:
             bound = sqrt(sum(float(row["bound"]) ** 2 for row in shown) / count)
     reason = next((str(row["reason"]) for row in rows if not row["valid"]), "")
     return PromiseFigures(
-        quantity, subject, float(rows[0]["promised"]), bound, measured, error, stated, count, len(rows), reason
+        quantity,
+        subject,
+        float(rows[0]["promised"]),
+        bound,
+        expected,
+        measured,
+        error,
+        stated,
+        count,
+        len(rows),
+        reason,
     )

@@ -173,6 +173,7 @@ def promises(summary: RunSummary) -> Table:
         (
             p.title,
             p.told(p.promised),
+            p.told(p.expected),
             p.measured_text,
             "–" if p.ratio is None else f"{p.ratio:.2f}",
             "–" if p.stated is None else quantity(p.stated, "m"),
@@ -184,14 +185,15 @@ def promises(summary: RunSummary) -> Table:
         for p in summary.promises
     )
     head = (
-        *("", "Promised", "Measured", "Measured over promised", "Stated by the likelihood"),
+        *("", "Promised", "With the offsets left", "Measured", "Measured over promised", "Stated by the likelihood"),
         *("Bound", "Measured over bound", "Rounds", "Where not"),
     )
     note = (
         "SINR by what a channel fitted to the known symbols explains and leaves, mean of the rounds; position error as "
         "root mean square. The promise knows thermal noise and free space alone: phase noise, reflections at users and "
         "overlap of echoes with the direct paths are not in it. The bound, of the signals "
-        "sent, counts that overlap and the phase noise."
+        "sent, counts that overlap and the phase noise. Where stations take their offsets off what they send, the SINR "
+        "with what was left of them, as each round's own slots show it, stands beside the promise."
     )
     return Table(head, rows, note=note if rows else "")
 

@@ -14,6 +14,7 @@ import pytest
 from testbed import promises
 from testbed.bench.laboratory import captures
 from testbed.calibration import Calibration
+from testbed.capture import Capture
 from testbed.errors import UserError
 from testbed.joint_slot import joint_burst, joint_slot
 from testbed.pipeline import Pipeline
@@ -21,8 +22,11 @@ from testbed.promises import Listening
 from testbed.results import SignallingRow
 from testbed.scenario import Scenario, dumps, load, loads
 from testbed.schedule import joint_offset_samples, joint_symbols, round_samples
+from testbed.slots import Slot, find_slots
+from testbed.transmit_correction import Correction, applied
 
 SHIPPED = Path(__file__).parents[2] / "scenarios" / "precoders.toml"
+COHERENT = SHIPPED.with_name("coherent.toml")
 C_MPS = 299_792_458.0
 CARRIER_HZ, BAND_HZ, NOISE_W = 3.5e9, 200 * 78125.0, 1.380649e-23 * 290.0 * 200 * 78125.0 * 10**0.7
 USRP = 'radio = "usrp"\nusrp.args = "type=simulated"'
@@ -119,13 +123,28 @@ def test_what_is_sent_is_the_precoders_and_the_same_everywhere(tmp_path: Path) -
     scenario = _scenario(tmp_path)
     again = loads(dumps(scenario), source="an agent's")
     assert again == scenario
-    burst = joint_burst(again, 0, 3)
-    assert burst is not None
+    joint = joint_burst(again, 0, 3)
+    assert joint is not None
     assert joint_burst(again, 1, 3) is None
+    burst = joint.samples
     assert burst.shape == (4, 40 * 320)
     assert joint_symbols(scenario) == 40
     assert np.abs(burst).max() <= 1.0
-    np.testing.assert_array_equal(burst, joint_burst(scenario, 0, 3))
+    same = joint_burst(scenario, 0, 3)
+    assert same is not None
+    np.testing.assert_array_equal(burst, same.samples)
+    # Taken off: a delay, of which two samples go by the schedule, and a phase of the carrier that turns.
+    moved = joint_burst(scenario, 0, 3, Correction(2.3 / 20e6, 0.7, 50.0))
+    assert moved is not None
+    assert moved.earlier == 2
+    places = np.arange(64, 320)
+    back = moved.samples[:, places] * np.exp(1j * (0.7 + 2 * np.pi * 50.0 * places / 20e6))
+    used = np.fft.fftfreq(256) * 256
+    used = (np.abs(used) <= 100) & (used != 0)
+    turned = np.exp(2j * np.pi * np.fft.fftfreq(256) * 0.3)
+    np.testing.assert_allclose(
+        np.fft.fft(back)[:, used], (np.fft.fft(burst[:, places]) * turned)[:, used], rtol=1e-3, atol=1e-4
+    )
     # Mean power of an antenna over the streams' symbols, full scale being 12 dBm.
     sent = np.mean(np.abs(burst) ** 2, axis=1) * 1e-3 * 10**1.2
     designed = np.array(_design()["precoders"])
@@ -198,3 +217,65 @@ def test_the_shipped_stations_keep_their_promise(monkeypatch: pytest.MonkeyPatch
     reasons = [row.reason for row in promises.promises(0, deaf, one, Calibration.simulated(one))]
     assert "phone-1 heard no station's own slot" in reasons[0]
     assert reasons[2] == "south-west did not hear south-east"
+
+
+def test_offsets_of_one_round_are_taken_off_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = COHERENT.read_text().replace("\nantennas = 4", "").replace('"precoders/', f'"{COHERENT.parent}/precoders/')
+    text = text.replace("frames_per_slot = 4", "frames_per_slot = 2")
+    (tmp_path / "one.toml").write_text(text.replace("rounds = 8", "rounds = 2"))
+    scenario = load(tmp_path / "one.toml")
+    pipeline = Pipeline(scenario)
+
+    def feedback(index: int) -> dict[str, Correction]:
+        known = pipeline.corrections(index)
+        if index == 1:  # twenty picoseconds of carrier phase that nobody asked for
+            wrong = known["south-east"]
+            turned = wrong.phase_rad + 2 * np.pi * CARRIER_HZ * 20e-12
+            known["south-east"] = msgspec.structs.replace(wrong, phase_rad=turned)
+        return known
+
+    def doubtful(capture: Capture, *rest: Any, **named: Any) -> dict[int, Slot]:
+        """As found, but that north cannot tell which of phone-2's frames it found."""
+        return {
+            identity: replace(slot, ambiguous=(capture.node, identity) == ("north", 4))
+            for identity, slot in find_slots(capture, *rest, **named).items()
+        }
+
+    monkeypatch.setattr("testbed.pipeline.find_slots", doubtful)
+    for index, recorded in enumerate(captures(scenario, feedback)):
+        pipeline.process(index, recorded)
+    results = pipeline.finish({})
+    unsure = {(row.receiver, row.transmitter) for row in results.links if "found fewer frames of" in row.reason}
+    assert unsure >= {("north", "phone-2"), ("phone-2", "north")}
+    assert not any(row.valid for row in results.links if (row.receiver, row.transmitter) in unsure)
+    assert not unsure & {("south-west", "south-east"), ("south-west", "north")}
+    rows = list(results.signalling or [])
+    assert [row.valid for row in rows] == [False, False, True, True]
+    assert rows[0].reason == "nothing was taken off what south-west sends: no round before told its offset"
+    for row in rows[2:]:
+        assert row.measured == pytest.approx(row.expected, abs=4 * row.standard_error)
+    assert rows[3].expected < 0.5 * rows[3].promised
+    # What a station took off stays with its recording, for replays: here the oscillators' 0.0005 ppm.
+    taken = applied(recorded["north"])
+    assert taken is not None
+    assert taken.cfo_hz == pytest.approx(-0.0005e-6 * CARRIER_HZ, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("coherent-slot", "joint-slot", 'signalling.compensate is true, but signalling.precoders are "non-coherent", '),
+        (", common_phase = true", "", "but 'south-west' does not send and receive with one phase"),
+        ("start_spread_s = 0.0", "start_spread_s = 1e-6", "round.start_spread_s is 1e-06, but signalling.compensate"),
+        ("period_s = 0.03 ", "period_s = 0.02 ", "round.period_s is 0.02, but signalling.compensate tells phases on"),
+    ],
+)
+def test_what_offsets_cannot_be_taken_off_of_takes_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = COHERENT.read_text().replace('"precoders/', f'"{COHERENT.parent}/precoders/').replace(old, new)
+    if "joint" in new:
+        text = text.replace("active_subcarriers = 20", "active_subcarriers = 200")
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "wrong.toml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
