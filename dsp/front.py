@@ -151,16 +151,10 @@ def channel_state(
     reference = _Reference.at(float(starts[0]), cfo_hz, waveform, tuning)
     frames = _frame_numbers(starts, period_samples, reference, waveform)
     samples, shift = _with_margins(samples, waveform, reference, frames[-1] * period_samples)
-    reference = _Reference.at(reference.start + shift, cfo_hz, waveform, tuning)
-
     offsets = [number * period_samples for number in frames]
     pilots = pilot_values(waveform, identity)
-    received = _Received.of(samples, waveform, reference, identity, [0])
-    left = _residual_cfo(received, pilots, waveform)
-    if abs(left) > _WELL_REMOVED * waveform.spacing_hz or len(frames) > 1:
-        reference = _Reference.at(reference.start, cfo_hz + left, waveform, tuning)
-        received = _Received.of(samples, waveform, reference, identity, offsets)
-
+    reference = _Reference.at(reference.start + shift, cfo_hz, waveform, tuning)
+    reference, received = _demodulated(samples, waveform, tuning, reference, identity, offsets, pilots)
     decoded = [_decode_frame(received, index, pilots, waveform) for index in range(len(frames))]
     grid = _grid([frame.decoded for frame in decoded], known, waveform, identity)
     sent = pilots if grid is None else grid
@@ -302,6 +296,24 @@ def _transform(
     turn = (reference.rotation * reference.start) % 1.0
     place = np.exp(2j * pi * (turn + bins * back_off(waveform) / size)).astype(np.complex64)
     return np.asarray(transformed(windows)[..., bins % size] * place)
+
+
+def _demodulated(
+    samples: NDArray[np.complex64],
+    waveform: Waveform,
+    tuning: Tuning,
+    reference: _Reference,
+    identity: int,
+    frame_offsets: Sequence[int],
+    pilots: NDArray[np.complex64],
+) -> tuple[_Reference, _Received]:
+    """Transforms of all frames, and their reference, whose carrier frequency offset the first frame refines."""
+    received = _Received.of(samples, waveform, reference, identity, [0])
+    left = _residual_cfo(received, pilots, waveform)
+    if abs(left) > _WELL_REMOVED * waveform.spacing_hz or len(frame_offsets) > 1:
+        reference = _Reference.at(reference.start, reference.cfo_hz + left, waveform, tuning)
+        received = _Received.of(samples, waveform, reference, identity, frame_offsets)
+    return reference, received
 
 
 def _residual_cfo(received: _Received, pilots: NDArray[np.complex64], waveform: Waveform) -> float:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import ifft, next_fast_len
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
@@ -147,11 +148,7 @@ def delay_doppler(
     if not max_delay_s > min_delay_s or max_doppler_hz <= 0:
         raise ValueError("the delay gate and the Doppler span must not be empty")
     frequency = csi.subcarrier_hz
-    spacing = float(np.min(np.diff(frequency)))
-    raster = (frequency - frequency[0]) / spacing
-    bins = np.rint(raster).astype(np.int64)
-    if np.max(np.abs(raster - bins)) > 1e-3:
-        raise ValueError("subcarriers are not on one raster")
+    bins = _bins(frequency)
     extent = int(bins[-1]) + 1
     over_frequency = taper.at((bins + 0.5) / extent - 0.5)
     # 801 subcarriers are three times as slow to transform as 810: a resolution cell is a little narrower instead
@@ -187,10 +184,19 @@ def delay_doppler(
     )
 
 
+def _bins(frequency: FloatArray) -> NDArray[np.int64]:
+    """Place of each subcarrier on the raster of the least spacing, from zero."""
+    raster = (frequency - frequency[0]) / float(np.min(np.diff(frequency)))
+    bins: NDArray[np.int64] = np.rint(raster).astype(np.int64)
+    if np.max(np.abs(raster - bins)) > 1e-3:
+        raise ValueError("subcarriers are not on one raster")
+    return bins
+
+
 def _delay_profile(
     csi: ChannelState,
     window: FloatArray,
-    bins: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    bins: NDArray[np.int64],
     size: int,
     gate: tuple[float, float],
 ) -> tuple[ComplexArray, FloatArray]:

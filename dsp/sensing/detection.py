@@ -142,25 +142,7 @@ def detect(
     )
     cleaned = replace(cleaned, values=model.values.astype(csi.values.dtype))
     fit = model.fit(initial) if initial is not None and len(initial) else None
-    contribution = np.zeros_like(csi.values) if fit is None else model.contribution(fit)
-    current = _map(_without(cleaned, contribution), search, delay_origin_s)
-    allowed = np.ones(current.values.shape[1:], dtype=bool)
-    if search.remove_clutter:
-        allowed[np.abs(current.doppler_hz) < _BLIND_CELLS * current.doppler_cell_hz] = False
-    while True:
-        decision = cfar(current, false_alarm_rate=search.false_alarm_rate, training=search.training, candidates=allowed)
-        if not decision.exceeds.any() or (fit is not None and len(fit.parameters) >= search.max_paths):
-            break
-        row, column = np.unravel_index(int(np.argmax(np.where(decision.exceeds, current.power, 0.0))), allowed.shape)
-        peak = np.array([[current.delay_s[column] - delay_origin_s, current.doppler_hz[row], 0.0]])
-        start = peak if fit is None else np.concatenate([fit.parameters, peak])
-        trial = model.fit(start)
-        if _strayed(trial.parameters, start, current, search):
-            _close(allowed, int(row), int(column), current)
-            continue
-        fit = trial
-        contribution = model.contribution(fit)
-        current = _map(_without(cleaned, contribution), search, delay_origin_s)
+    fit, contribution, current, decision = _in_turn(model, fit, cleaned, search, delay_origin_s)
     kept = None if fit is None else _pruned(model, fit, csi.noise, decision.efficiency, search)
     if kept is not fit:
         contribution = np.zeros_like(csi.values) if kept is None else model.contribution(kept)
@@ -178,6 +160,32 @@ def detect(
         parameters=np.zeros((0, 3)) if kept is None else kept.parameters,
         path_amplitudes=np.zeros((len(csi.values), 0), complex) if kept is None else kept.amplitudes,
     )
+
+
+def _in_turn(
+    model: PathModel, fit: PathFit | None, cleaned: ChannelState, search: Search, delay_origin_s: float
+) -> tuple[PathFit | None, ComplexArray, DelayDopplerMap, CfarResult]:
+    """Fit of all paths found, each cancelled before the next is looked for, starting from those of ``fit``; what they
+    contribute, the map of what they leave, and its decision."""
+    contribution = np.zeros_like(cleaned.values) if fit is None else model.contribution(fit)
+    current = _map(_without(cleaned, contribution), search, delay_origin_s)
+    allowed = np.ones(current.values.shape[1:], dtype=bool)
+    if search.remove_clutter:
+        allowed[np.abs(current.doppler_hz) < _BLIND_CELLS * current.doppler_cell_hz] = False
+    while True:
+        decision = cfar(current, false_alarm_rate=search.false_alarm_rate, training=search.training, candidates=allowed)
+        if not decision.exceeds.any() or (fit is not None and len(fit.parameters) >= search.max_paths):
+            return fit, contribution, current, decision
+        row, column = np.unravel_index(int(np.argmax(np.where(decision.exceeds, current.power, 0.0))), allowed.shape)
+        peak = np.array([[current.delay_s[column] - delay_origin_s, current.doppler_hz[row], 0.0]])
+        start = peak if fit is None else np.concatenate([fit.parameters, peak])
+        trial = model.fit(start)
+        if _strayed(trial.parameters, start, current, search):
+            _close(allowed, int(row), int(column), current)
+            continue
+        fit = trial
+        contribution = model.contribution(fit)
+        current = _map(_without(cleaned, contribution), search, delay_origin_s)
 
 
 def _map(csi: ChannelState, search: Search, origin: float) -> DelayDopplerMap:

@@ -87,15 +87,35 @@ def static_reference(
     phase = _first_phase(csi) if first is None else first
     first, phase = phase, phase - phase.mean()  # the frame that the movers were found in
     aligned = rotated(csi.values, csi, phase, coupled=coupled)
-    inverse_noise = 1.0 / np.maximum(csi.noise, np.finfo(float).tiny)
+    weighted = aligned * csi.weights
+    correction, static = _alternated(weighted, csi, movers, passes)
+    phase = phase + correction
+    coherence, deviation = _quality(aligned, weighted, static, csi)
+    time = csi.symbol_s - csi.symbol_s.mean()
+    slope = float(time @ phase / (time @ time)) / (2.0 * np.pi)
+    reason = ""
+    if deviation > _WEAKEST_RAD:
+        reason = f"the static paths are too weak to carry a phase (deviation {deviation:.2g} rad a symbol)"
+    elif coherence < _COHERENT_FLOOR:
+        reason = f"only {coherence:.0%} of the received power keeps one phase over the slot: no static reference"
+    return StaticReference(phase - phase.mean(), deviation, slope, coherence, not reason, reason, first)
+
+
+def _alternated(
+    weighted: ComplexArray, csi: ChannelState, movers: ComplexArray | None, passes: int
+) -> tuple[FloatArray, ComplexArray]:
+    """What the symbols' phases still lack, mean zero, and the static channel (antenna, subcarrier) that says so.
+
+    ``weighted`` is the aligned CSI times its weights.
+    """
+    inverse_noise = _inverse_noise(csi)
     known = csi.weights.sum(axis=0)
     per_subcarrier = np.divide(1.0, known, out=np.zeros_like(known), where=known > 0)
-    correction = np.zeros_like(phase)
-    weighted = aligned * csi.weights
+    correction = np.zeros(weighted.shape[1])
     if movers is not None:
         moving = np.einsum("alk,lk->ak", movers, csi.weights)
         pulled = np.einsum("alk,alk,a->l", movers.conj(), weighted, inverse_noise)
-    static = np.zeros((aligned.shape[0], aligned.shape[2]), aligned.dtype)
+    static = np.zeros((weighted.shape[0], weighted.shape[2]), weighted.dtype)
     for _ in range(passes):
         turned = np.exp(-1j * correction)
         total = np.matmul(turned.astype(weighted.dtype), weighted)
@@ -109,23 +129,25 @@ def static_reference(
             matched = matched + pulled
         correction = correction + np.angle(matched * turned)
         correction -= correction.mean()
-    phase = phase + correction
+    return correction, static
+
+
+def _quality(
+    aligned: ComplexArray, weighted: ComplexArray, static: ComplexArray, csi: ChannelState
+) -> tuple[float, float]:
+    """Share of the received power that the static channel explains, and the deviation of one symbol's phase."""
+    inverse_noise, known = _inverse_noise(csi), csi.weights.sum(axis=0)
     energy = float(np.einsum("ak,k,a->", np.abs(static) ** 2, known, inverse_noise))
     energy = max(energy - aligned.shape[0] * np.count_nonzero(known), 0.0)  # what noise alone puts into the mean
-    symbols = aligned.shape[1]
     power = weighted.real * aligned.real + weighted.imag * aligned.imag
     received = float(power.sum(axis=(1, 2), dtype=np.float64) @ inverse_noise)
     received -= float(aligned.shape[0] * np.count_nonzero(csi.weights))
     coherence = float(np.clip(energy / max(received, 1e-300), 0.0, 1.0)) if received > 0 else 0.0
-    deviation = float(np.sqrt(symbols / (2.0 * max(energy, 1e-300))))
-    time = csi.symbol_s - csi.symbol_s.mean()
-    slope = float(time @ phase / (time @ time)) / (2.0 * np.pi)
-    reason = ""
-    if deviation > _WEAKEST_RAD:
-        reason = f"the static paths are too weak to carry a phase (deviation {deviation:.2g} rad a symbol)"
-    elif coherence < _COHERENT_FLOOR:
-        reason = f"only {coherence:.0%} of the received power keeps one phase over the slot: no static reference"
-    return StaticReference(phase - phase.mean(), deviation, slope, coherence, not reason, reason, first)
+    return coherence, float(np.sqrt(aligned.shape[1] / (2.0 * max(energy, 1e-300))))
+
+
+def _inverse_noise(csi: ChannelState) -> FloatArray:
+    return np.asarray(1.0 / np.maximum(csi.noise, np.finfo(float).tiny))
 
 
 def apply_reference(csi: ChannelState, reference: StaticReference, *, coupled: bool = True) -> ChannelState:

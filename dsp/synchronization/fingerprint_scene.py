@@ -112,16 +112,7 @@ def static_scene(
     )
     seen = sense(csi, search)
     steady, middle_s = seen.csi, float(csi.symbol_s.mean())
-    left = steady.values
-    if len(seen.search.parameters):
-        paths = unit_paths(
-            seen.search.parameters,
-            time=steady.symbol_s - float(steady.symbol_s.mean()),
-            frequency=steady.subcarrier_hz,
-            carrier_hz=float(steady.carrier_hz),
-        )
-        moving = seen.search.path_amplitudes @ paths.reshape(len(paths), -1)
-        left = left - moving.reshape(left.shape)
+    left = _without_movers(seen)
     residual_hz, slips, sure = _slope(seen.reference.phase_rad, csi.symbol_s - middle_s, spacing_s)
     if slips.any():
         # A cycle slipped in unwrapping is no phase, but the reference took its timing of 1/fc off with it.
@@ -150,6 +141,21 @@ def static_scene(
         valid=not reason,
         reason=reason,
     )
+
+
+def _without_movers(seen: SlotSensing) -> ComplexArray:
+    """Referenced CSI of a slot less every path that moves, shape (antenna, symbol, subcarrier)."""
+    steady = seen.csi
+    if not len(seen.search.parameters):
+        return steady.values
+    paths = unit_paths(
+        seen.search.parameters,
+        time=steady.symbol_s - float(steady.symbol_s.mean()),
+        frequency=steady.subcarrier_hz,
+        carrier_hz=float(steady.carrier_hz),
+    )
+    moving = seen.search.path_amplitudes @ paths.reshape(len(paths), -1)
+    return np.asarray(steady.values - moving.reshape(steady.values.shape))
 
 
 def _slope(phase: FloatArray, time: FloatArray, spacing_s: float) -> tuple[float, FloatArray, bool]:

@@ -88,9 +88,8 @@ def command(
     from testbed.methods import clashes
     from testbed.permission import ask_to_transmit
     from testbed.pipeline import Pipeline
-    from testbed.processing import write_products, write_scenario
+    from testbed.processing import write_scenario
     from testbed.progress import progress_bar
-    from testbed.report.printing import print_figures
     from testbed.scenario import load
 
     experiment = with_fingerprint(load(scenario), fingerprint_file)
@@ -144,14 +143,30 @@ def command(
             writer.close()
         if not any(writer.folder.glob("*.sigmf-data")):
             shutil.rmtree(folder)  # nothing was recorded: leave nothing behind
+    conclude(folder, experiment, pipeline, outcome, processed=processed, json_file=json_file)
+
+
+def conclude(
+    folder: Path,
+    scenario: Scenario,
+    pipeline: Pipeline,
+    outcome: RunOutcome,
+    *,
+    processed: int,
+    json_file: Path | None,
+) -> None:
+    """Write what was found into ``folder`` and print it; raise what the run's exit code asks for."""
+    from testbed.processing import write_products
+    from testbed.report.printing import print_figures
+
     if outcome.refused:
         raise UserError(outcome.failure)
     if outcome.rounds and outcome.at_rest:
         with full_disk_reported(folder):
             if outcome.interrupted:
-                write_results(folder, experiment, pipeline, outcome.events)
+                write_results(folder, scenario, pipeline, outcome.events)
             else:
-                write_products(folder, experiment, pipeline, outcome.events)
+                write_products(folder, scenario, pipeline, outcome.events)
                 print_figures([folder], json_file)
     if outcome.exit_code:
         leave(folder, outcome, processed)
