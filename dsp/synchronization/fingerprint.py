@@ -15,11 +15,11 @@ from dsp.moment import Moment
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
 from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.common_frequencies import at_common_frequencies
+from dsp.synchronization.direction_difference import DirectionDifference, explained
 from dsp.synchronization.fingerprint_record import Fingerprint, change_of_reference_s
 from dsp.synchronization.fingerprint_scene import StaticScene, derotated, static_scene
 from dsp.synchronization.matched_product import TwoWayLink
 from dsp.synchronization.reciprocity import likelihood_residual
-from dsp.synchronization.reciprocity_check import non_reciprocal_paths
 from dsp.synchronization.symbol_grid import grid_steps
 
 __all__ = [
@@ -379,7 +379,9 @@ def _match(
         phase_reference_rad=0.0,
     )
     residual = likelihood_residual(link)
-    seen = non_reciprocal_paths(link, residual)
+    # Both views came through the same chains: only paths can differ.
+    difference = DirectionDifference.of(link, residual, residual.to_s)
+    seen = explained(difference, link, residual, smooth=False)
     growth = np.sqrt(seen.noise_ratio) if seen.noise_ratio > _NOISE_TOLERANCE else 1.0
     std_s = growth * residual.to_std_s
     if len(seen.delays_s):
@@ -394,7 +396,7 @@ def _match(
         std_s=2.0 * float(std_s),
         similarity=float(np.clip(similarity, 0.0, 1.0)),
         changed_paths=len(seen.delays_s),
-        changed_power=float(np.sum(np.abs(seen.amplitudes) ** 2)),
+        changed_power=seen.power,
         significance=inner / noise,
         noise_ratio=seen.noise_ratio,
         exhausted=seen.exhausted,

@@ -24,7 +24,7 @@ from dsp.synchronization.matched_product import (
     two_way_offset,
 )
 from dsp.synchronization.reciprocity import likelihood_residual
-from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, frequency_doubt_hz, non_reciprocal_paths
+from dsp.synchronization.reciprocity_check import NOT_RECIPROCAL, frequency_doubt_hz, non_reciprocal, widened_by
 from dsp.synchronization.symbol_grid import frame_blocks, grid_steps
 
 __all__ = ["SpectralCorrelation", "SpectralCorrelationInterpolated"]
@@ -111,21 +111,22 @@ def _judged(offset: Offset, observation: Observation, link: TwoWayLink, residual
     )
     if np.max(np.abs(apart)) > _DISAGREEMENT:
         return replace(offset, valid=False, reason="correlation and matched product peak in different places")
-    seen = non_reciprocal_paths(link, likely)
+    seen = non_reciprocal(link, likely)
+    found = seen.likelier
     if not seen.reciprocal:
         return replace(offset, valid=False, reason=NOT_RECIPROCAL)
     widened = replace(
         offset,
-        cfo_std_hz=float(np.hypot(offset.cfo_std_hz or 0.0, frequency_doubt_hz(link, likely, seen, observation))),
+        cfo_std_hz=float(np.hypot(offset.cfo_std_hz or 0.0, frequency_doubt_hz(link, likely, found, observation))),
     )
-    if not len(seen.delays_s):
+    if not len(found.delays_s) and not found.smooth_power:
         return widened
-    apart_s = residual.to_s - likely.to_s - seen.to_correction_s
-    joint_s = likely.to_std_s * seen.deviation_factor
+    apart_s = residual.to_s - likely.to_s - found.to_correction_s
+    joint_s = likely.to_std_s * found.deviation_factor
     return replace(
         widened,
-        to_std_s=float(np.hypot(np.hypot(offset.to_std_s, joint_s), apart_s)),
-        reason="a path changed between the slots: deviations widened",
+        to_std_s=float(np.linalg.norm([offset.to_std_s, joint_s, apart_s, seen.to_doubt_s])),
+        reason=widened_by(found),
     )
 
 
