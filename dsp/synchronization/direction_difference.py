@@ -121,7 +121,9 @@ def smooth_gain(difference: DirectionDifference) -> float:
     return (plain.misfit - smooth.misfit) / max(_noise_ratio(smooth.likelihood_ratio()[0]), 1.0)
 
 
-def explained(difference: DirectionDifference, link: TwoWayLink, residual: Residual, *, smooth: bool) -> Explanation:
+def explained(
+    difference: DirectionDifference, link: TwoWayLink, residual: Residual, *, smooth: bool, fewest: int = 0
+) -> Explanation:
     """Difference of the directions by as many paths as it takes, and smooth terms if wanted.
 
     ``difference`` is taken at the residual's own offsets; with every path the directions are aligned anew.
@@ -130,7 +132,7 @@ def explained(difference: DirectionDifference, link: TwoWayLink, residual: Resid
     real and imaginary Legendre polynomials of frequency over the band: their part without a slope, so that the time
     offset is the delay by which the chains' phase difference, every subcarrier counting alike, departs from none.
     Each next path is the delay of greatest likelihood ratio given the model so far, at a false-alarm rate of one
-    percent per link against the noise found as the median over delays.
+    percent per link against the noise found as the median over delays; the first ``fewest`` are taken as they are.
     """
     delays: list[float] = []
     correction_s = 0.0
@@ -141,7 +143,7 @@ def explained(difference: DirectionDifference, link: TwoWayLink, residual: Resid
         statistic, grid_s = fit.likelihood_ratio()
         noise_ratio = _noise_ratio(statistic)
         threshold = 2.0 * log(len(statistic) / _PADDING * 2.0 / _FALSE_ALARM) * max(noise_ratio, 1.0)
-        if float(statistic.max()) < threshold:
+        if float(statistic.max()) < threshold and len(delays) >= fewest:
             break
         if len(delays) == _LARGEST_COUNT:
             exhausted = True

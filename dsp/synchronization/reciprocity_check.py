@@ -82,8 +82,10 @@ class NonReciprocal:
         """
         if self.chains is None or self.evidence < _CHAINS_IMPROBABLE:
             return 0.0
-        least = 0.0 if self.evidence > _CHAINS_CERTAIN else self.paths.to_correction_s
-        return abs(self.chains.to_correction_s - least)
+        if self.evidence > _CHAINS_CERTAIN:
+            return abs(self.chains.to_correction_s)
+        other = self.chains if self.likelier is self.paths else self.paths
+        return float(np.hypot(self.chains.to_correction_s - self.paths.to_correction_s, other.to_std_s))
 
     @property
     def reciprocal(self) -> bool:
@@ -163,8 +165,8 @@ def frequency_doubt_hz(link: TwoWayLink, residual: Residual, found: Explanation,
 def non_reciprocal(link: TwoWayLink, residual: Residual) -> NonReciprocal:
     """Both explanations of what the aligned directions differ by; of differing chains only where they show at all."""
     difference = DirectionDifference.of(link, residual, residual.to_s)
-    paths = explained(difference, link, residual, smooth=False)
     shown = smooth_gain(difference) > _SMOOTH_SIGNIFICANCE
+    paths = explained(difference, link, residual, smooth=False, fewest=int(shown))
     return NonReciprocal(paths, explained(difference, link, residual, smooth=True) if shown else None)
 
 

@@ -56,6 +56,8 @@ GRID, NARROW = Grid(), Grid(subcarriers=16)
 
 Change = Callable[[np.random.Generator, list[Path]], list[Path]]
 """What the second of two slots sees in place of the paths of the first."""
+Chains = Callable[[np.random.Generator, FloatArray], ComplexArray]
+"""Ratio of the forward direction's chains to the reverse one's at each subcarrier's frequency, without a delay."""
 
 
 def direct_and_echoes(
@@ -92,6 +94,7 @@ def two_way(
     mover: Callable[[np.random.Generator, Path], Path] | None = None,
     paths: list[Path] | None = None,
     cfo_missed_hz: float | None = None,
+    chains: Chains | None = None,
     **observed: Any,
 ) -> Link:
     """Both directions of a link of resolved static paths, 12 ms apart; ``change`` makes what the reverse one sees."""
@@ -105,6 +108,8 @@ def two_way(
     reverse, reverse_departure, behind = heard(
         generator, clocks[::-1], back, departure_true_s=REVERSE_S, cfo_missed_hz=missed[1], **common
     )
+    if chains is not None:
+        forward = replace(forward, values=forward.values * chains(generator, grid.subcarrier_hz))
     observation = Observation(forward, departure, reverse, reverse_departure, **observed)
     to_s, cfo_hz = (
         _product_bound(grid, (ahead[0], behind[0]), (forward.noise[0], reverse.noise[0]))
