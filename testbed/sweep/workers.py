@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_connections
 from typing import Any
@@ -23,6 +24,7 @@ Work = Callable[[Task], Outcome]
 _AHEAD = 4
 """Tasks handed out beyond each worker's own, so that none waits; more would only be memory."""
 _ANSWER_S = 10.0
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _DIED = "its process died, twice"
 
 
@@ -52,7 +54,8 @@ def _pooled(tasks: Iterator[Task], work: Work, workers: int, lost: list[Task]) -
     def hand_out(count: int) -> None:
         for task in itertools.islice(tasks, count):
             try:
-                pending[pool.submit(work, task)] = task
+                with _of_one_thread():  # a process starts when there is work for it
+                    pending[pool.submit(work, task)] = task
             except BrokenProcessPool:
                 lost.append(task)
                 return
@@ -77,10 +80,24 @@ def _pooled(tasks: Iterator[Task], work: Work, workers: int, lost: list[Task]) -
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _of_one_thread() -> Iterator[None]:
+    """Processes that start meanwhile do their linear algebra in one thread, which numpy settles when it is imported."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _settle() -> None:
     """Make a worker end with its parent, however that ends, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
