@@ -231,6 +231,7 @@ class _Blocks:
 
     @classmethod
     def of(cls, symbols: int, length: int) -> _Blocks:
+        """Blocks of about ``length`` of the ``symbols``, one at least."""
         count = max(symbols // length, 1)
         edges = np.linspace(0, symbols, count + 1).round().astype(np.int64)
         centres = (edges[:-1] + edges[1:] - 1) / 2

@@ -37,10 +37,16 @@ def path_sum(csi: ChannelState) -> tuple[PathSum, float]:
 
 @dataclass(frozen=True)
 class PathFit:
+    """Paths fitted to one channel."""
+
     delays_s: FloatArray
+    """Shape (path,)."""
     amplitudes: ComplexArray
+    """Of the paths at zero frequency of the subcarriers' axis, shape (path,)."""
     delay_std_s: FloatArray
+    """From the inverse Fisher information of all paths jointly, the remainder taken for noise, shape (path,)."""
     remainder: ComplexArray
+    """What the paths leave of the channel, times the root of each subcarrier's weight, shape (subcarrier,)."""
     length: float
     """Description length: half the deviance plus the cost of the parameters."""
 

@@ -57,6 +57,7 @@ class Quantity:
 
     @property
     def error(self) -> float:
+        """Value less truth, in the quantity's unit."""
         return self.value - self.truth
 
 

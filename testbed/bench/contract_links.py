@@ -297,19 +297,23 @@ class _Plan:
     places: FloatArray
 
     def legs_m(self, places: FloatArray, node: Station) -> FloatArray:
+        """Distance of each of the places from a node, shape (place,)."""
         return np.asarray(np.linalg.norm(places - node.position_m, axis=1))
 
     def link_s(self, places: FloatArray) -> FloatArray:
+        """Bistatic delay from transmitter to receiver by each of the places, shape (place,)."""
         legs = self.legs_m(places, self.receiver) + self.legs_m(places, self.transmitter)
         return np.asarray(legs / SPEED_OF_LIGHT_MPS)
 
     @property
     def sight_s(self) -> float:
+        """Delay of the line of sight."""
         apart = self.transmitter.position_m - self.receiver.position_m
         return float(np.linalg.norm(apart)) / SPEED_OF_LIGHT_MPS
 
     @property
     def sines(self) -> FloatArray:
+        """Sine of each scatterer's angle off the receiver's broadside, shape (scatterer,)."""
         from_receiver = self.places - self.receiver.position_m
         return np.asarray(from_receiver @ self.receiver.axis / self.legs_m(self.places, self.receiver))
 

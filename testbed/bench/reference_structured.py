@@ -64,11 +64,13 @@ class Numerology:
 
     @property
     def frequencies_hz(self) -> FloatArray:
+        """Subcarriers about their middle, ascending, shape (subcarrier,)."""
         frequencies: FloatArray = (np.arange(self.subcarriers) - (self.subcarriers - 1) / 2) * self.spacing_hz
         return frequencies
 
     @property
     def times_s(self) -> FloatArray:
+        """Symbols about their middle, shape (symbol,)."""
         times: FloatArray = (np.arange(self.symbols) - (self.symbols - 1) / 2) * self.symbol_s
         return times
 

@@ -74,11 +74,13 @@ class Frame:
         return np.asarray(rng.standard_normal(shape) + 1j * rng.standard_normal(shape), np.complex64)
 
     def channel(self) -> NDArray[np.complex64]:
+        """The channel by ours, shape (antenna, symbol, subcarrier); every call fills the same array."""
         return self.reader.channel(
             self.counts, start=self.start, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, out=self.channel_out
         )
 
     def power(self, delays: int | None = None) -> NDArray[np.float32]:
+        """The map by ours, shape (doppler, delay), whole or of the first ``delays`` cells."""
         return self.reader.power_map(
             self.counts, start=self.start, cfo_cycles=_CFO_CYCLES, clock_difference=_CLOCKS, delays=delays
         )
@@ -130,6 +132,7 @@ class Frame:
         return whole
 
     def bare_rows(self) -> Any:
+        """The transforms of all symbols, and nothing else."""
         return fft.fft(self.grid, axis=2, workers=1)
 
     def bare_frame(self, delays: int | None = None) -> None:

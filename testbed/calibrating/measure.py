@@ -207,9 +207,11 @@ class _Partly(Calibration):
         }
 
     def corrected(self, node: str, samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Samples of a node with the imbalance of its branches taken off."""
         return balanced(samples, self._imbalance[node])
 
     def one_way_s(self, receiver: str, transmitter: str, *, time_stamped: bool) -> float:
+        """Zero: the chains' constants are what is measured."""
         return 0.0
 
 

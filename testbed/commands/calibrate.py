@@ -266,12 +266,14 @@ class _Truths:
         }
 
     def fraction_s(self, node: str, rate_hz: float) -> float | None:
+        """Loop through a node's leakage, modulo a sample; None for a real radio."""
         front = self._nodes.get(node)
         if front is None:
             return None
         return (front.transmit_delay_s + front.receive_delay_s + front.leakage_delay_s) * rate_hz % 1.0 / rate_hz
 
     def constant_s(self, first: str, second: str) -> float | None:
+        """What the chains add to a link's time offset; None where a radio is real."""
         one, other = self._nodes.get(first), self._nodes.get(second)
         if one is None or other is None:
             return None
@@ -284,6 +286,7 @@ class _Truths:
         return halves[0] - halves[1]
 
     def common_s(self, first: str, second: str) -> float | None:
+        """What the chains add to a link's baseline as a delay, both ways together; None where a radio is real."""
         one, other = self._nodes.get(first), self._nodes.get(second)
         if one is None or other is None:
             return None

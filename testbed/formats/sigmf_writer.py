@@ -297,9 +297,11 @@ class _Stream:
         self._file = os.open(self._data, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def mark(self) -> _Mark:
+        """How far it has come, for `take_back`."""
         return self._samples, len(self._segments), len(self._annotations), self.hash
 
     def append(self, capture: Capture, antenna: int) -> None:
+        """Write an antenna's samples of one round through to the disk, and remember their segments."""
         segments = [_encode(segment) for segment in _segments(capture, self._samples)]
         annotations = [_encode(note) for note in _departures(capture, self._samples)]
         samples: NDArray[Any] = np.ascontiguousarray(capture.samples[antenna], dtype=self.dtype.newbyteorder("<"))
@@ -315,6 +317,7 @@ class _Stream:
         self._annotations += annotations
 
     def write_meta(self, *, sha512: str | None = None) -> None:
+        """Replace the meta file by one that tells of everything appended; with the data's hash once that is final."""
         head = self._global if sha512 is None else {**self._global, "core:sha512": sha512}
         encoded = b'{"global": %s,\n"captures": [\n%s\n],\n"annotations": [\n%s\n]}\n' % (
             msgspec.json.format(_encode(head), indent=1),
@@ -325,16 +328,19 @@ class _Stream:
         self.meta_hash = hashlib.sha512(encoded).hexdigest()
 
     def take_back(self, mark: _Mark) -> None:
+        """Undo everything appended since ``mark``."""
         self._samples, segments, annotations, self.hash = mark
         del self._segments[segments:], self._annotations[annotations:]
         os.ftruncate(self._file, self._samples * 2 * self.dtype.itemsize)
 
     def discard(self) -> None:
+        """Close it and leave no file behind."""
         self.close()
         self._data.unlink()
         self._meta.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Free the data file; nothing may be appended after."""
         os.close(self._file)
 
 
