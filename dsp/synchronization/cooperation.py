@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import exp, hypot, log, log10, pi, sqrt
+from math import exp, hypot, log, log10, perm, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ __all__ = ["Cooperation", "CooperationCorrelation", "Predictions", "predictions"
 _FEWEST_MATCHES = 3
 _ODDS = log(1e3)
 """Log-likelihood by which the best time offset must beat the next one."""
+_CHANCE = 0.01
+"""Of links in which strangers alone match as well, the bound."""
 _APART = 4.0
 """Combined deviations beyond which two offsets are different ones."""
 _EARLY = 3.0
@@ -123,6 +125,22 @@ class _Pairs:
         free = share.sum(axis=0) < 0.5
         beside = np.any((np.abs(self.offset_s - offset_s) < _BESIDE_S) & free, axis=1)
         return len(np.unique(self.scatterer[beside & lonely[self.scatterer]]))
+
+    def chance(self, offset_s: float) -> float:
+        """Bound of the probability that strangers alone reach the log-likelihood at this offset, at some offset.
+
+        Over strangers, uniform over the span, the likelihood ratio of a pair averages the prior odds. That of the best
+        assignment is at most the sum over all assignments, whose mean is a sum over the number k of pairs: k paths in
+        any order, with k scatterers at any of their places. A peak of height e^score is √(2π)·std of offsets wide, so
+        that there are on average no more of them than the span holds, times that mean, over their height (Markov).
+        """
+        best = _assigned(self, offset_s)
+        odds = exp(_MATCH_ODDS) * np.bincount(self.scatterer, minlength=self.count)
+        scatterers = np.abs(np.poly(-odds))  # elementary symmetric sums
+        paths = self.offset_s.shape[1]
+        mean = sum(perm(paths, k) * float(scatterers[k]) for k in range(min(paths, self.count) + 1))
+        peaks = max(self.span_s / (sqrt(2.0 * pi) * best.std_s), 1.0)
+        return exp(min(log(mean) + log(peaks) - best.score, 0.0))
 
     def gains(self, offset_s: float) -> FloatArray:
         """Log-likelihood of each pair being one scatterer at this offset, over being strangers."""
@@ -281,6 +299,8 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
         return replace(blank, reason=f"too few scatterers in common: {best.matches}, {_FEWEST_MATCHES} needed")
     if margin < _ODDS:
         return replace(blank, reason="ambiguous association: another time offset explains the paths as well")
+    if pairs.chance(best.offset_s) > _CHANCE:
+        return replace(blank, reason="ambiguous association: strangers would match as well by chance")
     if best.early:
         return replace(blank, reason=f"{best.early} paths would precede the straight line between the nodes")
     if best.matches < max(_LEAST_SHARE * min(scatterers, len(passive.delay_s)), 0.5 * scatterers + 0.5):

@@ -16,8 +16,15 @@ from dsp.channel import ChannelState
 from dsp.localization import Station
 from dsp.moment import Moment
 from dsp.synchronization.base import Method, MissingInputError, Need, Observation
-from dsp.synchronization.cooperation import Cooperation, CooperationCorrelation, predictions
-from dsp.synchronization.cooperation_fit import static_paths
+from dsp.synchronization.cooperation import (
+    Cooperation,
+    CooperationCorrelation,
+    Predictions,
+    _pairs,
+    _solutions,
+    predictions,
+)
+from dsp.synchronization.cooperation_fit import StaticPaths, static_paths
 from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer, active_echo
 
 METHODS: tuple[Method, ...] = (Cooperation(), CooperationCorrelation())
@@ -211,6 +218,23 @@ def test_scatterers_that_are_not_on_the_link_give_no_offset(method: Method) -> N
     found = method.estimate(link(generator, ActiveEcho("n", strange), to_s=0.0))
     assert not found.valid
     assert found.to_s is None
+
+
+def test_strangers_seldom_pass_for_scatterers() -> None:
+    """Far below threshold: paths and places drawn apart from one another may line up, and did in 3 of 160 links."""
+    generator = np.random.default_rng(9)
+    chances = []
+    for common in [False] * 25 + [True] * 5:
+        places_s = generator.uniform(200e-9, 600e-9, 12)
+        heard_s = generator.uniform(0.0, 400e-9, 5)
+        if common:
+            heard_s = places_s[::2] - 250e-9 + 4e-9 * generator.normal(size=6)
+        predicted = Predictions(places_s, generator.uniform(2e-9, 6e-9, 12), np.repeat(np.arange(6), 2))
+        spread_s, none = np.full(heard_s.size, 2e-9), np.zeros((1, heard_s.size))
+        pairs = _pairs(predicted, StaticPaths(heard_s, spread_s, none, none[0], none[0], 0.0), 0.0)
+        chances.append(pairs.chance(_solutions(pairs, associated=True)[0].offset_s))
+    assert np.mean(np.array(chances[:25]) < 0.1) <= 0.2  # 0.1 is a bound of the probability
+    assert np.median(chances[25:]) < 0.05
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
