@@ -18,8 +18,10 @@ _CANDIDATES = 3
 _CLOSEST = 0.05  # of 1/B: a path nearer to the strongest cannot be told from it
 
 
-def path_sum(csi: ChannelState) -> tuple[PathSum, float]:
+def path_sum(csi: ChannelState, response: ComplexArray | None = None) -> tuple[PathSum, float]:
     """Fitter of the slot's mean channel on antenna 0, and the noise variance of one of its elements.
+
+    A ``response`` common to all paths, shape (subcarrier,), is taken off.
 
     Raises
     ------
@@ -32,7 +34,10 @@ def path_sum(csi: ChannelState) -> tuple[PathSum, float]:
         raise ValueError(f"need eight known subcarriers to fit paths, got {int(known.sum())}")
     channel = _mean_channel(csi)[known] / weights[known]
     mean = float(weights[known].mean())
-    return PathSum(csi.subcarrier_hz[known], channel, weights[known] / mean), float(csi.noise[0]) / mean
+    fit = PathSum(csi.subcarrier_hz[known], channel, weights[known] / mean)
+    if response is not None:
+        fit = fit.without(response[known])
+    return fit, float(csi.noise[0]) / mean
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,34 @@ class PathSum:
     band_hz: float
     """From the first subcarrier to the last."""
 
-    def __init__(self, subcarrier_hz: FloatArray, channel: ComplexArray, weights: FloatArray) -> None:
+    def __init__(
+        self, subcarrier_hz: FloatArray, channel: ComplexArray, weights: FloatArray, terms: ComplexArray | None = None
+    ) -> None:
         self._f = subcarrier_hz
         self._root = np.sqrt(weights)
         self._target = channel * self._root
+        self._terms = np.zeros((len(subcarrier_hz), 0), np.complex128) if terms is None else terms
         self.band_hz = float(np.ptp(subcarrier_hz))
         self._spacing_hz = float(np.min(np.diff(subcarrier_hz)))
+
+    @property
+    def subcarrier_hz(self) -> FloatArray:
+        """Frequencies of the channel."""
+        return self._f
+
+    def common(self, paths: PathFit, terms: ComplexArray) -> tuple[FloatArray, ComplexArray]:
+        """Real coefficients of ``terms``, shape (subcarrier, term), by which all ``paths`` are multiplied beside one,
+        by least squares; and what they leave."""
+        model = self._root * (np.exp(-2j * pi * np.outer(self._f, paths.delays_s)) @ paths.amplitudes)
+        columns = model[:, None] * terms
+        rest = self._target - model
+        coefficients: FloatArray = np.linalg.lstsq(_stacked(columns), _stacked(rest), rcond=None)[0]
+        return coefficients, rest - columns @ coefficients
+
+    def without(self, response: ComplexArray, terms: ComplexArray | None = None) -> PathSum:
+        """Fitter of the channel divided by ``response``; ``terms``, if given, count as fitted to the same data."""
+        weights = (self._root * np.abs(response)) ** 2
+        return PathSum(self._f, self._target / (self._root * response), weights, terms)
 
     def strongest_delay(self) -> float:
         """Delay of the greatest correlation on a fine grid."""
@@ -137,12 +164,16 @@ class PathSum:
         samples = 2 * len(self._f)
         energy = float(np.sum(np.abs(remainder) ** 2))
         columns = _stacked(self._columns(delays_s, amplitudes))
+        if self._terms.size:
+            common = (self._target - remainder)[:, None] * self._terms
+            columns = np.concatenate([columns, _stacked(common)], axis=1)
         scale = np.linalg.norm(columns, axis=0)
         inverse = np.linalg.pinv(columns / scale, rcond=1e-12)
-        variance = energy / (samples - 3 * count)
+        parameters = 3 * count + self._terms.shape[1]
+        variance = energy / (samples - parameters)
         deviation = np.sqrt(variance * np.sum(inverse**2, axis=1)) / scale
-        length = 0.5 * samples * log(max(energy, 1e-300)) + 0.5 * 3 * count * log(samples)
-        return PathFit(delays_s, amplitudes, deviation[2 * count :], remainder, length)
+        length = 0.5 * samples * log(max(energy, 1e-300)) + 0.5 * parameters * log(samples)
+        return PathFit(delays_s, amplitudes, deviation[2 * count : 3 * count], remainder, length)
 
     def _amplitudes(self, delays_s: FloatArray) -> tuple[ComplexArray, ComplexArray]:
         paths = self._root[:, None] * np.exp(-2j * pi * np.outer(self._f, delays_s))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dsp.channel import ChannelState
 from dsp.departure import Latency, latency, leakage_arrival
+from dsp.dispersion import Dispersion
 from dsp.moment import Moment
 from testbed.calibration import Calibration
 from testbed.capture import Capture
@@ -22,6 +23,7 @@ class _Stream:
 
     number: int
     latency: Latency
+    dispersion: Dispersion | None
 
 
 class Departures:
@@ -69,10 +71,10 @@ class Departures:
             arrival = leakage_arrival(own)
             calibrated = self._calibration.leakage_fraction(node.name, capture.rate_hz)
             found = latency([arrival.moment], [commanded], calibrated, std_s=arrival.std_s)
-            known = self._streams[node.name] = _Stream(capture.stream, found)
+            known = self._streams[node.name] = _Stream(capture.stream, found, arrival.dispersion)
             if calibrated is None:
                 said.append(("latency-uncalibrated", found.note))
-        return _departed(node, capture, commanded, known.latency), said
+        return _departed(node, capture, commanded, known), said
 
     def held(self, node: Node, capture: Capture) -> Departed | None:
         """Departure of the node's slot as the stream's latency, or a time stamp, says it: without hearing it."""
@@ -82,12 +84,14 @@ class Departures:
         known = self._streams.get(node.name)
         if known is None or known.number != capture.stream:
             return None
-        return _departed(node, capture, self._commanded(node, capture), known.latency)
+        return _departed(node, capture, self._commanded(node, capture), known)
 
     def _commanded(self, node: Node, capture: Capture) -> int:
         return capture.stretches[0].first_tick + slot_offset_samples(self._scenario, self._scenario.index(node.name))
 
 
-def _departed(node: Node, capture: Capture, commanded: int, latency: Latency) -> Departed:
+def _departed(node: Node, capture: Capture, commanded: int, stream: _Stream) -> Departed:
+    latency = stream.latency
     moment = Moment(node.name, commanded + latency.samples, 0.0, capture.rate_hz)
-    return Departed(moment.shifted(latency.fraction / float(capture.rate_hz)), latency.std_s, False)
+    moment = moment.shifted(latency.fraction / float(capture.rate_hz))
+    return Departed(moment, latency.std_s, False, stream.dispersion)

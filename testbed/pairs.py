@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
-from dsp.channel import ChannelState, FloatArray
+from dsp.channel import ChannelState, ComplexArray, FloatArray
+from dsp.dispersion import Dispersion
 from dsp.moment import Moment
 from dsp.oscillator import (
     PowerLaw,
@@ -20,6 +21,7 @@ from dsp.oscillator import (
     synthesizer_frequency_deviation_hz,
     synthesizer_phase_deviation_rad,
 )
+from dsp.paths import FirstPath, first_path
 from dsp.synchronization.base import Method, MissingInputError, Need, Observation, Offset, Port
 from dsp.synchronization.path_resolved import STATIC_PATH_DELAY
 from dsp.synchronization.structured import LINE_OF_SIGHT, LineOfSight
@@ -57,6 +59,8 @@ class Departed:
     std_s: float
     time_stamped: bool
     """By the device's time stamp, which leaves the transmit chain out; else by leakage."""
+    dispersion: Dispersion | None = None
+    """What the node's filters do beside delaying, as its leakage shows it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Heard:
     departed: Departed | None
     quiet: ChannelState | None = None
     """The same without the movers found; None where none were looked for."""
+    response: ComplexArray | None = None
+    """What the filters of both nodes do to all paths alike, as their leakages show it, at the CSI's subcarriers."""
+
+    def first_path(self) -> FirstPath:
+        """Earliest path, freed of the filters' response."""
+        return first_path(self.csi.antenna(0), self.response)
 
 
 def averaged(heard: Heard, *, standing: bool) -> ChannelState:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.channel import ChannelState, ComplexArray
+from dsp.dispersion import mean_response
 from dsp.front import PayloadResult, Tuning, channel_state
-from dsp.paths import first_path
 from dsp.synchronization.base import Offset
 from dsp.waveform import frame
 from testbed import rows
@@ -291,7 +291,10 @@ class Pipeline:
             for receiver, transmitter in itertools.permutations(present, 2):
                 hearing = current.hearings.get((receiver.name, transmitter.name))
                 if hearing is not None:
-                    heard = Heard(receiver, transmitter, hearing.csi, current.departed.get(transmitter.name))
+                    there, here = (current.departed.get(one.name) for one in (transmitter, receiver))
+                    chains = [None if one is None else one.dispersion for one in (there, here)]
+                    response = mean_response(chains[0], chains[1], hearing.csi.subcarrier_hz)
+                    heard = Heard(receiver, transmitter, hearing.csi, there, response=response)
                     found[receiver.name, transmitter.name] = echoes(heard, self._scenario)
         return found
 
@@ -373,7 +376,7 @@ class Pipeline:
             for name in self._scenario.experiment.methods
         ]
         origin_s = next((origin for origin in candidates if origin is not None), None)
-        sight_s = first_path(seen.heard.csi.antenna(0)).delay_s
+        sight_s = seen.heard.first_path().delay_s
         self._products.add(
             index,
             f"{receiver}<-{transmitter}",

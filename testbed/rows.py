@@ -12,7 +12,6 @@ from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ChannelState
 from dsp.front import PayloadResult
 from dsp.moment import Moment
-from dsp.paths import first_path
 from dsp.synchronization.base import Offset
 from dsp.synchronization.symbol_grid import frame_blocks
 from testbed.calibration import Calibration
@@ -88,7 +87,7 @@ def baseline(
         origin_s = absolute_origin_s(one, said, middle_s, calibration)
         if origin_s is None or one.departed is None:
             return None
-        path = first_path(one.csi.antenna(0))
+        path = one.first_path()
         total_s += path.delay_s + origin_s
         variance += path.std_s**2 + one.departed.std_s**2
     return 0.5 * total_s * SPEED_OF_LIGHT_MPS, 0.5 * variance**0.5 * SPEED_OF_LIGHT_MPS
@@ -262,7 +261,7 @@ def _relative(
     that it refers to, or their Doppler alone."""
     reference = "line-of-sight" if sight else "static-path"
     if offset.details.get("reference") == "relative":
-        path = first_path(seen.heard.csi.antenna(0))
+        path = seen.heard.first_path()
         return _detections(index, name, seen, reference, -path.delay_s, path.std_s, truth)
     sensing, movers = offset.details.get("sensing"), offset.details.get("movers", ())
     rows = [
