@@ -132,9 +132,10 @@ def cross_antenna_paths(csi: ChannelState, *, antenna_m: FloatArray | None = Non
         return CrossAntennaSensing(paths=(), valid=False, reason=reason)
     products = values[1:] * np.conj(values[0])
     mean = mean_product(csi.values[:, :, known])[:, None]
-    colour = _noise_root(values, csi.noise * float(np.mean(1.0 / csi.weights[:, known])))
+    noise = csi.noise * float(np.mean(1.0 / csi.weights[:, known]))
+    colour = _noise_root(values, noise)
     sight = mean.mean(axis=(1, 2))
-    level = float(np.mean(np.abs(values[0]) ** 2) - csi.noise[0])
+    level = float(np.mean(np.abs(values[0]) ** 2) - noise[0])
     carrier_hz = float(csi.carrier_hz)
     # the line of sight at one time on all antennas
     products = (products - mean) * _early(f, _step_rad(np.concatenate([[level], sight])), len(products), carrier_hz)

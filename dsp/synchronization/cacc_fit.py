@@ -110,7 +110,7 @@ class MirroredFit:
         mirrored = np.conj(left) @ np.exp(2j * pi * self._f * delay_s)
         return self._doppler_peak(direct[..., None], mirrored[..., None])[0]
 
-    def _doppler_peak(self, direct: ComplexArray, mirrored: ComplexArray) -> tuple[float, int, float]:
+    def _doppler_peak(self, direct: ComplexArray, mirrored: ComplexArray) -> tuple[float, int]:
         """Doppler and column of the greatest power among series of shape (antenna, symbol, column)."""
         steps = grid_steps(self._t)
         spacing_s = float(np.min(np.diff(self._t)))
@@ -122,15 +122,14 @@ class MirroredFit:
                 padded[steps] = antenna
                 power += np.abs(fft.fft(padded, axis=0)) ** 2
         row, column = divmod(int(np.argmax(power)), power.shape[1])
-        doppler_hz = float(fft.fftfreq(size, spacing_s)[row])
-        return doppler_hz, column, float(power[row, column])
+        return float(fft.fftfreq(size, spacing_s)[row]), column
 
     def _strongest(self, left: ComplexArray) -> FloatArray:
         """Delay and Doppler of the greatest mirrored power of the remainder."""
         spacing = float(np.min(np.diff(self._f)))
         grid_s = np.arange(0.25, 0.5 / spacing / self._delay_cell_s, 0.5) * self._delay_cell_s
         beams = np.exp(2j * pi * np.outer(self._f, grid_s))
-        doppler_hz, column, _ = self._doppler_peak(left @ beams, np.conj(left) @ beams)
+        doppler_hz, column = self._doppler_peak(left @ beams, np.conj(left) @ beams)
         return np.array([[grid_s[column], doppler_hz]])
 
     def _turns(self, point: FloatArray) -> ComplexArray:
@@ -196,13 +195,22 @@ class MirroredFit:
         return upright
 
     def _significant(self, points: FloatArray) -> FloatArray:
-        """Paths whose pair of terms explains more than noise does anywhere in the map."""
+        """Paths whose pair of terms explains more than noise does anywhere in the map.
+
+        What the pair explains is the energy that would be left without it, the others fitted anew: its amplitudes in
+        the inverse of their own covariance. Two paths in one cell, or one at rest, may be of any size and explain
+        little.
+        """
         if len(points) == 0:
             return points
-        _, _, amplitudes, left = self._normal(points)
+        terms = self._terms(points)
+        amplitudes, conjugate, left = self._amplitudes(terms)
         products = len(self._products)
         noise = float(np.mean(np.abs(left) ** 2))
-        energy = left.shape[1] * np.sum(np.abs(amplitudes) ** 2, axis=1).reshape(-1, 2).sum(axis=1) / noise
+        spread = np.linalg.pinv(conjugate @ terms.T, rcond=1e-10, hermitian=True)
+        pairs = amplitudes.reshape(-1, 2, products)
+        weights = np.linalg.inv([spread[2 * one : 2 * one + 2, 2 * one : 2 * one + 2] for one in range(len(points))])
+        energy = np.einsum("pia,pij,pja->p", pairs.conj(), weights, pairs).real / noise
         # Energy of two complex cells a product, the greatest of a continuous search: of four times the map's cells.
         threshold = gammainccinv(2 * products, _FALSE_ALARM / (4.0 * left.shape[1]))
         apart = points[:, 0] > 0.2 * self._delay_cell_s

@@ -173,22 +173,23 @@ def test_nodes_without_links_and_wrong_input():
 
 
 def test_what_a_node_brings_into_all_its_pairs_is_not_averaged_away():
-    """Mesh of four whose nodes' own errors are as large as the pairs'; closing sees them nowhere, and says so."""
+    """Mesh of four whose nodes' own errors, each another, are as large as the pairs'; closing sees them nowhere."""
     rng = np.random.default_rng(21)
     clocks = Clocks(rng, 4)
-    own = NodeShare(0.5 * STD_S**2, 0.5 * STD_DRIFT**2)
+    parts = {"n0": 0.2, "n1": 0.7, "n2": 0.4, "n3": 0.1}
+    own = {name: NodeShare(part * STD_S**2, part * STD_DRIFT**2) for name, part in parts.items()}
     nodes, pairs = [], []
     for _ in range(150):
-        common = {name: np.sqrt(0.5) * rng.standard_normal(2) * (STD_S, STD_DRIFT) for name in clocks.names}
+        common = {name: np.sqrt(part) * rng.standard_normal(2) * (STD_S, STD_DRIFT) for name, part in parts.items()}
         measured = [
             replace(
                 one,
                 to_s=one.to_s + common[one.receiver][0] - common[one.transmitter][0],
                 drift=one.drift + common[one.receiver][1] - common[one.transmitter][1],
-                to_std_s=np.sqrt(2) * STD_S,
-                drift_std=np.sqrt(2) * STD_DRIFT,
-                receiver_share=own,
-                transmitter_share=own,
+                to_std_s=np.sqrt(1.0 + parts[one.receiver] + parts[one.transmitter]) * STD_S,
+                drift_std=np.sqrt(1.0 + parts[one.receiver] + parts[one.transmitter]) * STD_DRIFT,
+                receiver_share=own[one.receiver],
+                transmitter_share=own[one.transmitter],
             )
             for one in clocks.mesh(rng, spread_s=1e-3)
         ]
@@ -201,6 +202,7 @@ def test_what_a_node_brings_into_all_its_pairs_is_not_averaged_away():
         )
         nodes.append(np.square(error) / np.diag(covariance))
         pairs.append((closed.residuals_s / closed.residual_std_s)[0] ** 2)
-    assert np.sqrt(covariance[0, 0]) == pytest.approx(np.sqrt(1.5) * STD_S, rel=0.01)  # 2σ²/4 of the pairs, σ² of both
+    # 2σ²/4 of the pairs, and both nodes' own
+    assert np.sqrt(covariance[0, 0]) == pytest.approx(np.sqrt(0.5 + parts["n1"] + parts["n3"]) * STD_S, rel=0.01)
     assert np.mean(nodes, axis=0) == pytest.approx([1.0, 1.0], abs=4 * np.sqrt(2 / len(nodes)))
     assert np.mean(pairs) == pytest.approx(1.0, abs=4 * np.sqrt(2 / len(pairs)))
