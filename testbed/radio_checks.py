@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from testbed.scenario import Node, Scenario
-from testbed.scenario_words import number
+from testbed.toml_words import number
 
 __all__ = ["band_hz", "real_nodes", "rules"]
 

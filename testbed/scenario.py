@@ -2,13 +2,12 @@
 
 Every key is a field with the same name, of the tables here or, for `[[node]]`, in `testbed.scenario_nodes`; its type
 states the domain, its sentence the unit and what a special value means. `load` reads a file, `loads` a text; whatever
-is wrong raises `UserError` with one line that names the key, what it got and what it wants: `testbed.scenario_words`
+is wrong raises `UserError` with one line that names the key, what it got and what it wants: `testbed.toml_words`
 has the words for a single key, `testbed.scenario_checks` the rules that join several.
 """
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from msgspec import Meta
 from testbed.errors import UserError
 from testbed.scenario_domains import Count, Name, Positive, Probability, Seconds, Table, Vector, WholePositive
 from testbed.scenario_nodes import OSCILLATORS, Clock, FrontEnd, Node, Pluto, PowerLaw, Usrp
+from testbed.toml_file import convert, parse, read_text
 
 __all__ = [
     "METHODS",
@@ -233,13 +233,7 @@ def load(path: Path | str, *, methods_here: bool = True) -> Scenario:
         One line: the file, the key, what it got, what it wants.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    scenario = loads(text, source=str(path), folder=path.absolute().parent, methods_here=methods_here)
+    scenario = loads(read_text(path), source=str(path), folder=path.absolute().parent, methods_here=methods_here)
     given = scenario.fingerprint
     if given.file:
         given = msgspec.structs.replace(given, file=str(path.absolute().parent / given.file))
@@ -251,16 +245,8 @@ def loads(text: str, *, source: str, folder: Path | None = None, methods_here: b
     ``methods_here`` as in `load`."""
     from testbed.precoders import embedded
     from testbed.scenario_checks import complaint, resolved
-    from testbed.scenario_words import wrong_value
 
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source}: not TOML: {error}") from None
-    wrong = wrong_value(raw)
-    if wrong is not None:
-        raise UserError(f"{source}: {wrong}")
-    scenario = resolved(msgspec.convert(raw, Scenario))
+    scenario = resolved(convert(parse(text, source=source), Scenario, source=source))
     if scenario.signalling is not None:
         try:
             precoders = embedded(scenario.signalling.precoders, folder or Path())

@@ -14,8 +14,8 @@ import msgspec
 from testbed import methods, signalling_checks
 from testbed.radio_checks import rules
 from testbed.scenario import Node, Reflector, Scenario
-from testbed.scenario_words import number
 from testbed.schedule import dsp_waveform, latency_bound_s, run_s
+from testbed.toml_words import number
 
 __all__ = ["complaint", "resolved"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from testbed.precoders import PrecoderFile, decoded, numbers
 from testbed.scenario import Node, Scenario, Signalling
-from testbed.scenario_words import number
 from testbed.schedule import dsp_waveform, round_samples
+from testbed.toml_words import number
 
 __all__ = ["rules"]
 

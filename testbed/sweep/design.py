@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ import tomli_w
 from msgspec import Meta
 
 from testbed.errors import UserError
-from testbed.scenario import load, loads
-from testbed.scenario_words import wrong_value
+from testbed.scenario import Scenario, load, loads
+from testbed.toml_file import convert, parse, read_text
+from testbed.toml_words import wrong_value
 
 __all__ = ["Point", "Sweep", "load_sweep"]
 
@@ -48,6 +48,10 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Seeds of the experiment at each combination: as many, counted from the experiment's own, or these."""
     methods: list[str] | None = None
     """Synchronization methods instead of the experiment's; all look at the same frames."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    sweep: _Head
 
 
 @dataclass(frozen=True)
@@ -124,19 +128,15 @@ def load_sweep(path: Path) -> Sweep:
     UserError
         One line: the file, the key, what it got, what it wants.
     """
-    raw = _read(path)
+    raw = parse(read_text(path), source=str(path))
     for table in raw.keys() - {"sweep", "parameters", "fixed"}:
         raise UserError(f"{path}: {table} is not a table: there are sweep, parameters, fixed")
     if "sweep" not in raw:
         raise UserError(f"{path}: the table [sweep] is missing: give its name and scenario")
-    try:
-        head = msgspec.convert(raw["sweep"], _Head)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        raise UserError(f"{path}: sweep{where.rstrip('`')}: {text[0].lower()}{text[1:]}") from None
+    head = convert({"sweep": raw["sweep"]}, _File, source=str(path)).sweep
     source = path.parent / head.scenario
     load(source)
-    scenario = _read(source)
+    scenario = parse(read_text(source), source=str(source))
     axes = dict(_flat(raw.get("parameters", {}), path))
     fixed = dict(_flat(raw.get("fixed", {}), path, plain=True))
     for key in axes:
@@ -158,17 +158,6 @@ def load_sweep(path: Path) -> Sweep:
     if len(sweep) > _LARGEST:
         raise UserError(f"{path}: {len(sweep)} points are too many: {_LARGEST} at most")
     return sweep
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
 
 
 def _flat(table: Any, path: Path, prefix: str = "", *, plain: bool = False) -> Iterator[tuple[str, Any]]:
@@ -232,7 +221,7 @@ def _try_values(path: Path, sweep: Sweep) -> None:
 
 def _try(where: str, scenario: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
     try:
-        wrong = wrong_value(_with(scenario, changes))
+        wrong = wrong_value(_with(scenario, changes), Scenario)
     except KeyError as error:
         raise UserError(f"{where}: {error.args[0]}") from None
     if wrong is not None:

@@ -119,13 +119,13 @@ _VALUES = st.recursive(
 @settings(max_examples=80, deadline=None)
 @given(st.dictionaries(_KEYS, _VALUES, max_size=3))
 def test_whatever_a_file_says_the_error_is_one_line(tables: dict[str, object]) -> None:
-    from testbed.scenario_words import wrong_value
+    from testbed.toml_words import wrong_value
 
     raw = tomllib.loads(TWO_NODES)
     for key, value in tables.items():
         old = raw.get(key)
         raw[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-    sentence = wrong_value(raw)
+    sentence = wrong_value(raw, Scenario)
     if sentence is None:
         msgspec.convert(raw, Scenario)
     else:

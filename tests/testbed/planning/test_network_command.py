@@ -34,9 +34,13 @@ def test_the_shipped_town_agrees_with_its_closed_forms(tmp_path: Path, capsys: p
     ("old", "new", "message"),
     [
         ("antennas = 8", "antennas = 5", "network.antennas is 5, but 2 users spared by 2 stations and 1 targets by 3"),
-        ("path_loss_exponent = 4.0", "path_loss_exponent = 2.0", "network.path_loss_exponent: expected `float` > 2.0"),
-        ("[radio]", "[radios]", "the file: object contains unknown field `radios`"),
-        ("transmit_w = 1.0", "transmit_dbm = 30.0", "radio: object contains unknown field `transmit_dbm`"),
+        (
+            "path_loss_exponent = 4.0",
+            "path_loss_exponent = 2.0",
+            "exponent is 2.0, but must be a number greater than 2",
+        ),
+        ("[radio]", "[radios]", "radios is not a key: did you mean radio?"),
+        ("transmit_w = 1.0", "transmit_dbm = 30.0", "radio.transmit_dbm is not a key"),
     ],
 )
 def test_mistakes_take_one_line(

@@ -79,7 +79,7 @@ def test_draws_are_the_same_again_and_fill_their_range(sweep_file: Callable[[str
         ("design = 'random'\npoints = 3\n[parameters]\nscene.snr_db = {low = 3, high = 2}", "must rise"),
         ("points = 3\n[parameters]\nscene.snr_db = [1]", "a grid has as many as it has"),
         ("seeds = [1, 1]\n[parameters]\nscene.snr_db = [1]", "different seeds"),
-        ("seeds = 'many'", "sweep.seeds: expected"),
+        ("seeds = 'many'", 'sweep.seeds is "many", but must be a whole number'),
         ("methods = ['magic']\nseeds = 2\n", "magic"),
         ("", "nothing varies"),
         ("[parameter]\nscene.snr_db = [1]", "parameter is not a table: there are sweep, parameters, fixed"),

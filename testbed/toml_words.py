@@ -1,4 +1,4 @@
-"""The sentence on a single wrong key of an experiment file: what it is, what it got, what it wants.
+"""The sentence on a single wrong key of a TOML file: what it is, what it got, what it wants.
 
 msgspec finds what is wrong; its types and bounds say what would be right; this module puts both into the words of the
 person at the bench.
@@ -15,10 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from testbed.scenario import Scenario
-
 __all__ = ["number", "wrong_value"]
 
+_LISTS = (inspect.VarTupleType, inspect.ListType)
 _UNITS = {
     "hz": "hertz",
     "s": "seconds",
@@ -32,15 +31,18 @@ _UNITS = {
 }
 
 
-def wrong_value(raw: dict[str, Any]) -> str | None:
-    """Sentence on the first key of ``raw`` that is unknown, missing, or outside its domain; None if there is none."""
+def wrong_value(raw: dict[str, Any], shape: type) -> str | None:
+    """Sentence on the first key of ``raw`` that is unknown, missing, or outside its domain; None if there is none.
+
+    ``shape`` is a `msgspec.Struct` of the whole file, whose tables are structs in turn.
+    """
     for keys, value in _leaves(raw, ()):
         if isinstance(value, float) and not isfinite(value):
             return f"{_shown(raw, keys)} is {value}, but must be a finite number"
     try:
-        msgspec.convert(raw, Scenario)
+        msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
-        return _translated(str(error), raw)
+        return _translated(str(error), raw, inspect.type_info(shape))
     return None
 
 
@@ -55,21 +57,21 @@ def _leaves(value: Any, keys: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
         yield keys, value
 
 
-def _translated(text: str, raw: dict[str, Any]) -> str:
+def _translated(text: str, raw: dict[str, Any], root: inspect.Type) -> str:
     """What msgspec found, in the words of the person at the bench."""
     text, _, path = text.partition(" - at `$")
     keys = tuple(int(index) if index else name for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path))
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
     if unknown:
-        known = [field.name for field in _table(keys).fields]
+        known = [field.name for field in _table(root, keys).fields]
         close = get_close_matches(unknown[1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
         return f"{_shown(raw, (*keys, unknown[1]))} is not a key: {hint}"
     missing = re.fullmatch(r"Object missing required field `(.*)`", text)
     if missing:
         keys = (*keys, missing[1])
-        return f"{_shown(raw, keys)} is missing: give {_wanted(_type_at(keys), keys)}"
-    return f"{_shown(raw, keys)} is {_literal(_value_at(raw, keys))}, but must be {_wanted(_type_at(keys), keys)}"
+        return f"{_shown(raw, keys)} is missing: give {_wanted(_type_at(root, keys), keys)}"
+    return f"{_shown(raw, keys)} is {_literal(_value_at(raw, keys))}, but must be {_wanted(_type_at(root, keys), keys)}"
 
 
 def _shown(raw: dict[str, Any], keys: tuple[str | int, ...]) -> str:
@@ -114,21 +116,21 @@ def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
     return [one for one in kinds if not isinstance(one, inspect.NoneType)]
 
 
-def _type_at(keys: tuple[str | int, ...]) -> inspect.Type:
-    """Declared type of the field at ``keys`` of a scenario."""
-    kind: inspect.Type = inspect.type_info(Scenario)
+def _type_at(root: inspect.Type, keys: tuple[str | int, ...]) -> inspect.Type:
+    """Declared type of the field at ``keys``."""
+    kind = root
     for key in keys:
         kinds = _alternatives(kind)
         if isinstance(key, int):
-            kind = next(one.item_type for one in kinds if isinstance(one, inspect.VarTupleType))
+            kind = next(one.item_type for one in kinds if isinstance(one, _LISTS))
         else:
             table = next(one for one in kinds if isinstance(one, inspect.StructType))
             kind = next(field.type for field in table.fields if field.name == key)
     return kind
 
 
-def _table(keys: tuple[str | int, ...]) -> inspect.StructType:
-    return next(kind for kind in _alternatives(_type_at(keys)) if isinstance(kind, inspect.StructType))
+def _table(root: inspect.Type, keys: tuple[str | int, ...]) -> inspect.StructType:
+    return next(kind for kind in _alternatives(_type_at(root, keys)) if isinstance(kind, inspect.StructType))
 
 
 def _wanted(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
@@ -152,15 +154,27 @@ def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
             return "a text in quotes"
         case inspect.StrType():
             return "a text of 1 to 40 letters, digits, - and _, beginning with a letter or digit"
-        case inspect.VarTupleType() if isinstance(kind.item_type, inspect.StructType):
-            return f"two or more [[{'.'.join(key for key in keys if isinstance(key, str))}]] tables"
-        case inspect.VarTupleType() if isinstance(kind.item_type, inspect.StrType):
-            return "a list of one or more texts"
-        case inspect.VarTupleType():
-            length = "2" if kind.max_length == 2 else "2 or 3"
-            return f"a list of {length} numbers{f' in {unit}' if unit else ''}"
+        case inspect.VarTupleType() | inspect.ListType():
+            return _wanted_list(kind, keys, unit)
         case _:
             return f"a table [{'.'.join(key for key in keys if isinstance(key, str))}]"
+
+
+def _wanted_list(kind: inspect.VarTupleType | inspect.ListType, keys: tuple[str | int, ...], unit: str | None) -> str:
+    least = {None: "", 0: "", 1: "one or more ", 2: "two or more "}[kind.min_length]
+    match kind.item_type:
+        case inspect.StructType():
+            return f"{least}[[{'.'.join(key for key in keys if isinstance(key, str))}]] tables"
+        case inspect.StrType():
+            return f"a list of {least}texts"
+        case inspect.VarTupleType() | inspect.ListType():
+            what = "pairs of numbers"
+        case _ if kind.max_length is None:
+            what = "numbers"
+        case _:
+            length = "2" if kind.max_length == 2 else "2 or 3"
+            what = f"{length} numbers"
+    return f"a list of {what}{f' in {unit}' if unit else ''}"
 
 
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:
