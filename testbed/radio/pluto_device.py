@@ -35,6 +35,8 @@ _SLACK_MS = 3_000
 _LOOK_SHARE = 0.3
 """Of a buffer's duration, after the first one is full, at which the device is asked whether it lost samples."""
 _TRACKING = ("quadrature_tracking_en", "rf_dc_offset_tracking_en", "bb_dc_offset_tracking_en")
+_SETTLING_S = 0.1
+"""For which tracking is left to find its corrections once all else is set."""
 _FULL_SCALE = 2047
 """Of the DAC's 12 bits, which the interface takes left-aligned in 16."""
 _OPEN: weakref.WeakSet[PlutoDevice] = weakref.WeakSet()
@@ -182,9 +184,11 @@ class PlutoDevice:
         with self._busy:
             self._destroy_buffers()
             self._refuse_beyond(settings)
-            sdr, options, phy = self._sdr, self._options, self._sdr._ctrl
+            sdr, options = self._sdr, self._options
             carrier_hz, rate_hz = round(settings.carrier_hz), round(settings.rate_hz)
             sdr.loopback = 0
+            # What is tuned with tracking off keeps the corrections of where it was before.
+            self._track(on=True)
             self._set_rate(rate_hz)
             sdr.rx_lo = carrier_hz
             sdr.tx_lo = carrier_hz
@@ -196,15 +200,21 @@ class PlutoDevice:
                 setattr(sdr, f"rx_hardwaregain_chan{channel}", options.rx_gain_db)
                 setattr(sdr, f"tx_hardwaregain_chan{channel}", -89.75 if channel else -options.tx_attenuation_db)
             if not options.tracking:
-                # They follow the signal, and with it what is to be measured.
-                for name in _TRACKING:
-                    phy.find_channel("voltage0").attrs[name].value = "0"
+                # It would follow the signal, and with it what is to be measured.
+                if not self._patient:
+                    time.sleep(_SETTLING_S)
+                self._track(on=False)
             sdr.rx_enabled_channels = list(range(self._channels))
             sdr.tx_enabled_channels = [0]
             sdr._rxadc.set_kernel_buffers_count(options.kernel_buffers)
             if options.alignment == "tdd":
                 self._arm_engine()
             return self._applied(rate_hz, carrier_hz)
+
+    def _track(self, *, on: bool) -> None:
+        """Switch what corrects imbalance and offset by the signal."""
+        for name in _TRACKING:
+            self._sdr._ctrl.find_channel("voltage0").attrs[name].value = str(int(on))
 
     def _refuse_beyond(self, settings: Settings) -> None:
         options, phy = self._options, self._sdr._ctrl

@@ -121,6 +121,19 @@ def test_what_was_applied_is_what_the_device_does(carrier: int, rate: int) -> No
     server.close()
 
 
+def test_corrections_are_found_where_it_is_tuned_to(server: object) -> None:
+    """Though tracking was left off: the simulated device is eight times as bad where it was tuned without."""
+    import iio
+
+    for tracking in (False, False, True):
+        radio = configured(server, tracking=tracking)
+        assert server.pluto.engine.settings.stale_factor == 1.0
+        radio.close()
+        context = iio.Context(f"ip:127.0.0.1:{server.port}")
+        switch = context.find_device("ad9361-phy").find_channel("voltage0").attrs["quadrature_tracking_en"]
+        assert switch.value == str(int(tracking))
+
+
 # Samples ------------------------------------------------------------------------------------------------------------
 
 
