@@ -178,8 +178,11 @@ def _node_figures(scenario: Scenario, node: Node, record: Record, truths: _Truth
     chain, rate_hz = record.chain, record.rate_hz
     if chain is not None and chain.fraction is not None:
         deviation = None if chain.fraction_std is None else chain.fraction_std / rate_hz
-        truth = truths.fraction_s(node.name, rate_hz)
-        add(node.name, "leakage_fraction", "s", chain.fraction / rate_hz, truth, deviation, chain.starts)
+        # A fraction just below a whole sample is a little less than none; the truth is taken from the same turn.
+        value_s = _nearest(chain.fraction / rate_hz, 0.0, rate_hz)
+        truth = truths.fraction_s(node.name)
+        truth = None if truth is None else _nearest(truth, value_s, rate_hz)
+        add(node.name, "leakage_fraction", "s", value_s, truth, deviation, chain.starts)
     if record.leakage_dbfs is not None:
         add(node.name, "leakage_level", "dBFS", record.leakage_dbfs)
     if record.linearity is not None:
@@ -199,6 +202,11 @@ def _node_figures(scenario: Scenario, node: Node, record: Record, truths: _Truth
             add(label, "antenna_gain", "dB", antenna.gain_db, truth, antenna.gain_std_db)
             add(label, "antenna_phase", "deg", antenna.phase_deg, truth, antenna.phase_std_deg)
     return rows
+
+
+def _nearest(value_s: float, to_s: float, rate_hz: float) -> float:
+    """The value that is whole samples away from ``value_s`` and nearest to ``to_s``."""
+    return value_s - round((value_s - to_s) * rate_hz) / rate_hz
 
 
 def _row(
@@ -265,12 +273,12 @@ class _Truths:
             if record.chain is not None and record.chain.departure == "time-stamp"
         }
 
-    def fraction_s(self, node: str, rate_hz: float) -> float | None:
+    def fraction_s(self, node: str) -> float | None:
         """Loop through a node's leakage, modulo a sample; None for a real radio."""
         front = self._nodes.get(node)
         if front is None:
             return None
-        return (front.transmit_delay_s + front.receive_delay_s + front.leakage_delay_s) * rate_hz % 1.0 / rate_hz
+        return front.transmit_delay_s + front.receive_delay_s + front.leakage_delay_s
 
     def constant_s(self, first: str, second: str) -> float | None:
         """What the chains add to a link's time offset; None where a radio is real."""

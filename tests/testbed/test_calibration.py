@@ -27,6 +27,7 @@ from testbed.calibration_records import (
     save_record,
 )
 from testbed.capture import Capture, Departure, Stretch
+from testbed.commands.calibrate import _nearest
 from testbed.errors import RunError, UserError
 from testbed.pipeline import Pipeline
 from testbed.results import load_results
@@ -337,6 +338,12 @@ def test_fractions_live_on_a_circle() -> None:
     fraction, deviation = mean_fraction(near_one)
     assert abs((fraction - 0.999 + 0.5) % 1 - 0.5) < 4 * deviation
     assert deviation == pytest.approx(0.002 / np.sqrt(50), rel=0.5)
+
+
+def test_a_fraction_is_shown_and_judged_modulo_a_sample() -> None:
+    assert _nearest(49.86e-9, 0.0, 20e6) == pytest.approx(-0.14e-9)
+    assert _nearest(80.1e-9, -0.14e-9, 20e6) == pytest.approx(-19.9e-9)
+    assert _nearest(100.1e-9, -0.14e-9, 20e6) == pytest.approx(0.1e-9)
 
 
 def test_what_all_starts_share_is_not_averaged_away() -> None:
