@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.commands.options import methods_file_option
+from testbed.commands.options import json_option, methods_file_option
 
 __all__ = ["command"]
 
@@ -31,7 +31,7 @@ def command() -> None:
     show_default=True,
     help="Folder for a table and a figure of each bench; those of the same name are replaced.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@json_option("Write the figures here too.")
 def accuracy(
     names: tuple[str, ...], trials: int | None, seed: int, workers: int, out: Path, json_file: Path | None
 ) -> None:
@@ -50,8 +50,6 @@ def accuracy(
         raise UserError(f"bench accuracy: no bench is called {unknown[0]!r}: there are {', '.join(BENCHES)}")
     if out.exists() and not out.is_dir():
         raise UserError(f"bench accuracy: --out {out} is a file: name a folder")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise UserError(f"bench accuracy: --json {json_file}: there is no folder {json_file.parent}")
     rows, verdicts = [], {}
     for name in names or BENCHES:
         with progress_bar(trials or BENCHES[name][0]) as progress:
@@ -79,7 +77,7 @@ def accuracy(
     show_default=True,
     help="Folder for the table and the figures; those of the same name are replaced.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@json_option("Write the figures here too.")
 def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None) -> None:
     """Each stage against a copy, bare transforms and plain numpy, one thread; all groups if none is named."""
     from testbed.bench.rows import write_rows
@@ -93,8 +91,6 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
         raise UserError(f"bench speed: no group is called {unknown[0]!r}: there are {', '.join(GROUPS)}")
     if out.exists() and not out.is_dir():
         raise UserError(f"bench speed: --out {out} is a file: name a folder")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise UserError(f"bench speed: --json {json_file}: there is no folder {json_file.parent}")
     rows = []
     chosen = names or tuple(GROUPS)
     with progress_bar(len(chosen)) as progress:
@@ -119,7 +115,7 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
 )
 @click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds held at most.")
 @click.option("--recording", type=click.Path(path_type=Path), help="A run's folder to stream instead of a simulation.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@json_option("Write the figures here too.")
 @click.option("--exact", is_flag=True, help="Process every round by the exact pipeline, as `isac replay` does.")
 def live(
     seconds: float, rate_msps: float | None, depth: int, recording: Path | None, json_file: Path | None, exact: bool
@@ -128,11 +124,8 @@ def live(
     from testbed.bench.live import live_rows, recorded_source, simulated_source
     from testbed.bench.rows import print_rows, write_rows
     from testbed.environment import versions
-    from testbed.errors import UserError
     from testbed.progress import progress_bar
 
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise UserError(f"bench live: --json {json_file}: there is no folder {json_file.parent}")
     with progress_bar(None) as progress:
         progress(0, "making rounds" if recording is None else "reading rounds")
         source = simulated_source() if recording is None else recorded_source(recording)
@@ -145,7 +138,7 @@ def live(
 
 @command.command("pluto")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@json_option("Write the figures here too.")
 def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
     """Simulated Pluto under the unchanged client: speed, losses, error vector, malformed input; or those named."""
     from testbed.bench.rows import print_rows, write_rows
@@ -169,7 +162,7 @@ def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
     show_default=True,
     help="Folder for a table and a figure of each; those of the same name are replaced.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@json_option("Write the figures here too.")
 def paper(names: tuple[str, ...], trials: int | None, seed: int, out: Path, json_file: Path | None) -> None:
     """Reproduce figures of the papers on network-level sensing, closed form and simulation on one plot; `all` or none
     named: every one.

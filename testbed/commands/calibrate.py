@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.commands.options import json_option
+
 if TYPE_CHECKING:
     from testbed.bench.rows import BenchRow
     from testbed.calibrating.measure import Session
@@ -44,7 +46,7 @@ def command() -> None:
 @click.option("--path-ns", type=float, help="Delay of the cable between the nodes; the line of sight's if not given.")
 @click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
 @click.option("--linearity/--no-linearity", default=True, show_default=True, help="Measure level over level too.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def measure(
     scenario: Path,
     out: Path,
@@ -90,7 +92,7 @@ def measure(
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the spectra into this PNG.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the experiment with the gains found to this file.")
 @click.option("--yes", is_flag=True, help="Do not ask before real radios transmit.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def levels(scenario: Path, figure: Path | None, out: Path | None, yes: bool, json_file: Path | None) -> None:
     """Find gains at which each node's leakage and the others fit its converter; say which attenuator is missing.
 

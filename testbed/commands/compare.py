@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option
+
 __all__ = ["command"]
 
 
 @click.command(name="compare")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR DIR...")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the printed figures there, too.")
-def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
+@json_option()
+def command(folders: tuple[Path, ...], json_file: Path | None) -> None:
     """Print the figures of the runs in the folders side by side.
 
     RMSE is given with its standard error and, in brackets, as a multiple of what the bound predicts.
@@ -22,4 +24,4 @@ def command(folders: tuple[Path, ...], json_path: Path | None) -> None:
 
     if len(folders) < 2:
         raise UserError("compare: got one folder; name two or more")
-    print_figures(folders, json_path)
+    print_figures(folders, json_file)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import click
+
+from testbed.commands.options import json_option
 
 __all__ = ["command"]
 
@@ -15,7 +16,7 @@ __all__ = ["command"]
 @click.command(name="csi")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the picture; default: here.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the printed figures there, too.")
+@json_option()
 @click.option(
     "--calibration",
     "calibrations",
@@ -29,7 +30,7 @@ __all__ = ["command"]
 def command(
     file: Path,
     out: Path | None,
-    json_path: Path | None,
+    json_file: Path | None,
     calibrations: tuple[Path, ...],
     antenna_spacing_m: float | None,
     carrier_hz: float | None,
@@ -44,6 +45,7 @@ def command(
     from testbed.csi_picture import draw
     from testbed.errors import UserError
     from testbed.formats.wifi_csi import read_csi
+    from testbed.report.comparison import write_figures
 
     for name, value in (("--antenna-spacing-m", antenna_spacing_m), ("--carrier-hz", carrier_hz)):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -65,10 +67,10 @@ def command(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draw(summary, f"{file.name}: {document['kind']}, {document['packets']} packets", picture)
-        if json_path is not None:
-            json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    if json_file is not None:
+        write_figures(json_file, document)
     _print(document)
 
 

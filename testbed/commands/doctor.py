@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option
+
 __all__ = ["command"]
 
 _SIGNS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
@@ -16,7 +18,7 @@ _SIGNS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 @click.option("--uri", "uris", multiple=True, metavar="URI", help="Ask the Pluto at this address too; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs go.")
 @click.option("--keys", type=click.Path(path_type=Path), help="The coordinator's folder of keys, to look at.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the findings here too.")
+@json_option("Write the findings here too.")
 def command(scenario: Path | None, uris: tuple[str, ...], out: Path, keys: Path | None, json_file: Path | None) -> None:
     """Look at this machine, and at the radios of SCENARIO if that is given; say what is wrong and what mends it.
 

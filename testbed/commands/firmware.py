@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from testbed.commands.options import json_option
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _environment = click.option(
     show_default=True,
     help="Look at the U-Boot environment, which needs ssh.",
 )
-_json = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write what is printed here too.")
 
 
 @click.group("firmware")
@@ -37,7 +37,7 @@ def command() -> None:
 
 @command.command("profiles")
 @click.argument("device", required=False)
-@_json
+@json_option("Write what is printed here too.")
 def profiles(device: str | None, json_file: Path | None) -> None:
     """List the profiles that ship, of DEVICE or of all kinds: pluto, b2x0, x3x0, n3xx."""
     from firmware_cfg.profiles import DEVICES, load_profile, profile_names
@@ -58,7 +58,7 @@ def profiles(device: str | None, json_file: Path | None) -> None:
 @click.argument("profile")
 @_ssh
 @_environment
-@_json
+@json_option("Write what is printed here too.")
 def plan(device: str, profile: str, ssh: str | None, environment: bool, json_file: Path | None) -> None:
     """Print what of DEVICE would be changed to bring it to PROFILE, and how to undo it. Changes nothing.
 
@@ -89,7 +89,7 @@ def plan(device: str, profile: str, ssh: str | None, environment: bool, json_fil
 @_ssh
 @_environment
 @click.option("--reboot", is_flag=True, help="Start the device anew if something counts only from the next boot.")
-@_json
+@json_option("Write what is printed here too.")
 def apply(device: str, profile: str, ssh: str | None, environment: bool, reboot: bool, json_file: Path | None) -> None:
     """Bring DEVICE, an address, to PROFILE, and read back that it is. Applied again, it has nothing left to do.
 
@@ -145,7 +145,7 @@ def apply(device: str, profile: str, ssh: str | None, environment: bool, reboot:
 @click.option("--taps", type=int, help="A multiple of 16; as many as the rate allows if not given.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .ftr file to write.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the response into this PNG.")
-@_json
+@json_option("Write what is printed here too.")
 def make_filter(
     profile: str | None,
     rate_hz: float | None,

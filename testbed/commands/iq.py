@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import click
+
+from testbed.commands.options import json_option
 
 __all__ = ["command"]
 
@@ -21,7 +22,7 @@ _MOST_SAMPLES = 50_000_000
 @click.option("--carrier-hz", type=float, help="Centre frequency: gives the offsets in ppm and narrows the search.")
 @click.option("--standard", type=click.Choice(["auto", "wifi", "lte"]), default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the picture; default: here.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the printed figures there, too.")
+@json_option()
 def command(
     file: Path,
     form: str | None,
@@ -29,7 +30,7 @@ def command(
     carrier_hz: float | None,
     standard: str,
     out: Path | None,
-    json_path: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Measure CFO, SFO and frame timing of 802.11a/g/n packets (20 MS/s or more) or of an LTE cell in raw IQ.
 
@@ -39,6 +40,7 @@ def command(
     from testbed.formats.raw_iq import read_raw_iq
     from testbed.iq_analysis import analyse, figures
     from testbed.iq_picture import draw
+    from testbed.report.comparison import write_figures
 
     for name, value in (("--rate-hz", rate_hz), ("--carrier-hz", carrier_hz)):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -62,10 +64,10 @@ def command(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draw(document, file.name, picture)
-        if json_path is not None:
-            json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    if json_file is not None:
+        write_figures(json_file, document)
     _print(document)
 
 

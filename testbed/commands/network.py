@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.commands.options import json_option
+
 if TYPE_CHECKING:
     from testbed.planning.network import Metric
 
@@ -17,7 +19,7 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--draws", type=click.IntRange(min=100), default=20_000, show_default=True, help="Random places drawn.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draws.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def command(file: Path, draws: int, seed: int, json_file: Path | None) -> None:
     """Give every metric of a random place in the network that FILE describes: coverage, rates, localization and
     efficiency, by draws and, where there is one, by closed form.

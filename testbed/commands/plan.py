@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option, refuse_file
+
 __all__ = ["command"]
 
 
 @click.command("plan")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG to write; NAME-plan.png if not given.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def command(scenario: Path, picture: Path | None, json_file: Path | None) -> None:
     """Predict what the experiment in the file SCENARIO can reach: SNR and levels of each link, TO and CFO by each
     method, position errors over a map, and what each change would buy.
@@ -29,8 +31,7 @@ def command(scenario: Path, picture: Path | None, json_file: Path | None) -> Non
     path = picture if picture is not None else Path(f"{experiment.experiment.name}-plan.png")
     if path.suffix != ".png":
         raise UserError(f"--picture is {path}, but the picture is a PNG: give a name that ends in .png")
-    if not path.parent.is_dir():
-        raise UserError(f"--picture is {path}, but there is no folder {path.parent}: make it first")
+    refuse_file("--picture", path)
     plan = make_plan(experiment)
     print_plan(plan)
     draw_plan(plan, path)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.commands.options import fingerprint_option, methods_file_option, with_fingerprint
+from testbed.commands.options import (
+    fingerprint_option,
+    json_option,
+    methods_file_option,
+    refuse_folder,
+    with_fingerprint,
+)
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ __all__ = ["command"]
 @click.option(
     "--report/--no-report", default=True, show_default=True, help="Draw the report; `isac report` does it later too."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def command(
     recordings: tuple[Path, ...],
     scenario_file: Path | None,
@@ -127,8 +133,7 @@ def _one(
         raise UserError(f"{recording}: holds no whole round")
     name = f"{experiment.experiment.name}-replay-{time.strftime('%Y%m%dT%H%M%S')}"
     folder = out if out is not None else Path("runs") / name
-    if folder.exists():
-        raise UserError(f"--out is {folder}, which exists already: choose another folder, or remove it")
+    refuse_folder("--out", folder)
     beside = recording if recording.is_dir() else recording.parent
     known = Calibration.of_run(beside, experiment) if calibration is None else Calibration.on_file(calibration)
     pipeline = Pipeline(experiment, calibration=known)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option
+
 __all__ = ["command"]
 
 
 @click.command(name="report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the printed figures there, too.")
-def command(folder: Path, json_path: Path | None) -> None:
+@json_option()
+def command(folder: Path, json_file: Path | None) -> None:
     """Write report.html and figures/ of the run in FOLDER anew, and print the verdict."""
     from rich.console import Console
 
@@ -31,7 +33,7 @@ def command(folder: Path, json_path: Path | None) -> None:
     for card in verdict.cards:
         console.print(f"  {card.title:<18} {card.value:<16} {card.note}")
     console.print(f"Report: {path}")
-    if json_path is not None:
+    if json_file is not None:
         document = {
             "run": str(folder),
             "state": verdict.state.value,
@@ -39,4 +41,4 @@ def command(folder: Path, json_path: Path | None) -> None:
             "environment": run.results.get("environment"),
             "rows": bench_rows(run, summary),
         }
-        write_figures(json_path, document)
+        write_figures(json_file, document)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from testbed.commands.options import fingerprint_option, methods_file_option, with_fingerprint
+from testbed.commands.options import (
+    fingerprint_option,
+    json_option,
+    methods_file_option,
+    refuse_folder,
+    with_fingerprint,
+)
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ _SPARE_BYTES = 50_000_000
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; runs/NAME-TIME if not given.")
 @methods_file_option
 @fingerprint_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 @click.option(
     "--listen",
     default="tcp://127.0.0.1:*",
@@ -242,11 +248,7 @@ def check_room(folder: Path, scenario: Scenario) -> None:
     """Raise `UserError` if ``folder`` exists already, or its disk is too small for the run."""
     from testbed.schedule import recording_bytes
 
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"--out is {folder}, which exists already: choose another folder, or remove it")
-    parent = next(path for path in folder.absolute().parents if path.exists())
-    if not parent.is_dir():
-        raise UserError(f"--out is {folder}, but {parent} is no folder: choose another")
+    parent = refuse_folder("--out", folder)
     needed = recording_bytes(scenario) + _SPARE_BYTES
     free = shutil.disk_usage(parent).free
     if free < needed:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option
+
 __all__ = ["command"]
 
 
@@ -13,7 +15,7 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File of precoders to write, for an experiment to use.")
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG to write; NAME-signalling.png if not given.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def command(file: Path, out: Path | None, picture: Path | None, json_file: Path | None) -> None:
     """Design the precoders of the stations in FILE: the least position error of the target under every user's SINR and
     every antenna's power, certified by the relaxation's bound.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.commands.options import json_option
+
 if TYPE_CHECKING:
     from testbed.sweep.design import Sweep
 
@@ -19,7 +21,7 @@ __all__ = ["command"]
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write or go on with; sweeps/NAME if not given.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine; one a core if not given.")
 @click.option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster whose scheduler is here instead.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the printed figures here too.")
+@json_option()
 def command(file: Path, out: Path | None, workers: int | None, scheduler: str | None, json_file: Path | None) -> None:
     """Run the experiment at every point of the sweep in the file SWEEP; one Parquet table, a figure a metric.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import json_option
+
 __all__ = ["command"]
 
 
@@ -19,7 +21,7 @@ __all__ = ["command"]
 @click.option("--survey-std-m", type=click.FloatRange(min=0), default=0.02, show_default=True, help="Of the survey.")
 @click.option("--cable-step-m", type=float, help="Cable that the second RUN has more than the first, in metres.")
 @click.option("--velocity-factor", type=click.FloatRange(0.3, 1.0), default=0.66, show_default=True, help="Of it.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdicts here too.")
+@json_option("Write the verdicts here too.")
 def command(
     runs: tuple[Path, ...],
     out: Path | None,

@@ -74,6 +74,26 @@ def test_every_command_that_is_listed_is_there(name: str) -> None:
     assert command.help
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan x", "signalling x", "network x", "run x", "replay x", "report x", "compare x y", "sweep x", "verify .",
+        "csi x", "iq x", "calibrate x", "calibrate levels x", "doctor x", "firmware profiles",
+        "firmware plan pluto streaming-4", "bench accuracy", "bench speed", "bench live", "bench paper", "bench pluto",
+    ],
+)  # fmt: skip
+def test_figures_that_could_not_be_written_are_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    for place, wanted in ((tmp_path / "no" / "x.json", "there is no folder"), (tmp_path, "which is a folder")):
+        assert isac(*words.split(), "--json", place) == 2
+        said = capsys.readouterr()
+        assert wanted in said.err
+        assert said.err.count("\n") == 1
+        assert not said.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_command_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert isac("rnu") == 2
     assert "rnu" in capsys.readouterr().err
