@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result: Any = cli.main(arguments, prog_name="isac", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _explain(error)
         return error.exit_code
     except (UserError, RunError) as error:
         _complain(str(error))
@@ -88,6 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
         return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: click.ClickException) -> None:
+    """One line on wrong words of a command; the help where there were none."""
+    text = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None or "\n" in text:
+        error.show()
+        return
+    _complain(f"{text[0].lower()}{text[1:].removesuffix('.')}; see `{context.command_path} --help`")
 
 
 def _complain(text: str) -> None:

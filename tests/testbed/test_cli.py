@@ -96,7 +96,11 @@ def test_figures_that_could_not_be_written_are_refused_before_anything_is_done(
 
 def test_an_unknown_command_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert isac("rnu") == 2
-    assert "rnu" in capsys.readouterr().err
+    assert capsys.readouterr().err == "isac: no such command 'rnu'; see `isac --help`\n"
+    assert isac("frame", "x.toml") == 2
+    assert capsys.readouterr().err == "isac: missing option '--node'; see `isac frame --help`\n"
+    assert isac() == 2
+    assert capsys.readouterr().err.startswith("Usage: isac")
 
 
 @pytest.mark.parametrize(
