@@ -15,6 +15,7 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from testbed.errors import UserError
+from testbed.scenario_domains import refuse_name
 
 __all__ = ["COORDINATOR", "NodeKeys", "authenticated", "coordinator_keys", "node_keys", "write_keys"]
 
@@ -48,11 +49,14 @@ def write_keys(folder: Path, names: list[str]) -> list[Path]:
     Raises
     ------
     UserError
-        If a node has keys already.
+        If a node has keys already, is named twice, or its name is none that a node can have.
     """
     for name in names:
+        refuse_name("NODE", name)
         if name == COORDINATOR:
             raise UserError(f"{name!r} cannot be a node's name here: it is the coordinator's")
+        if names.count(name) > 1:
+            raise UserError(f"NODE is {name!r} twice: name each node once")
         if (folder / name).exists():
             raise UserError(f"{folder / name}: exists already: remove it to make new keys for {name!r}")
     home = folder / COORDINATOR

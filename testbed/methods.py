@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.errors import UserError
 from testbed.scenario import METHODS
+from testbed.scenario_domains import NAME_PATTERN
 
 if TYPE_CHECKING:
     from dsp.synchronization.base import Method, Need
@@ -40,7 +41,7 @@ GROUP = "isac.methods"
 """Group of the entry points: ``name = "package.module:object"``, the object a method, or a class of one."""
 FILES_VARIABLE = "ISAC_METHODS_FILES"
 """Variable that hands the files of methods on to the processes of a bench; paths joined as in PATH."""
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+_NAME = re.compile(NAME_PATTERN)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from testbed.scenario_domains import NAME_WORDS
+
 __all__ = ["number", "wrong_value"]
 
 _LISTS = (inspect.VarTupleType, inspect.ListType)
@@ -153,7 +155,7 @@ def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
         case inspect.StrType(pattern=None):
             return "a text in quotes"
         case inspect.StrType():
-            return "a text of 1 to 40 letters, digits, - and _, beginning with a letter or digit"
+            return NAME_WORDS
         case inspect.VarTupleType() | inspect.ListType():
             return _wanted_list(kind, keys, unit)
         case _:

@@ -22,6 +22,8 @@ __all__ = ["command"]
 def command(name: str, coordinator: str, keys: Path | None, with_parent: bool) -> None:
     """Start the agent of one node, which waits for the coordinator, serves one run, and ends."""
     from testbed.node import Agent
+    from testbed.scenario_domains import refuse_name
 
+    refuse_name("--name", name)
     agent = Agent(name, coordinator, keys=keys, parent=sys.stdin.fileno() if with_parent else None)
     agent.serve()

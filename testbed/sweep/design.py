@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from testbed.errors import UserError
 from testbed.scenario import Scenario, load, loads
+from testbed.scenario_domains import Name
 from testbed.toml_file import convert, parse, read_text
 from testbed.toml_words import wrong_value
 
@@ -34,7 +35,7 @@ Axis = list[Any] | dict[str, Any]
 class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table [sweep]."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
+    name: Name
     """Letters, digits, - and _: names the sweep's folder."""
     scenario: str
     """The experiment that is varied, from the sweep file's folder."""

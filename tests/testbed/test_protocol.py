@@ -281,6 +281,9 @@ def test_keys_are_never_replaced_and_secrets_are_private(key_folders: Path) -> N
     assert (key_folders / "east" / "east.key_secret").stat().st_mode & 0o077 == 0
     with pytest.raises(UserError, match="exists already"):
         keys.write_keys(key_folders, ["east"])
+    for names in (["../north"], ["north", "north"], ["coordinator"], ["north\n"]):
+        with pytest.raises(UserError, match=r"NODE is|cannot be a node's name"):
+            keys.write_keys(key_folders, names)
     before = (key_folders / "coordinator" / "coordinator.key_secret").read_bytes()
     keys.write_keys(key_folders, ["north"])
     assert (key_folders / "coordinator" / "coordinator.key_secret").read_bytes() == before
