@@ -369,7 +369,8 @@ class Roster:
         if peer.lost:
             return
         peer.lost, peer.wanted = True, False
-        self._note("node-lost", f"node {peer.name} was lost: {why}", peer.name)
+        what = "did not get ready" if self._gathering else "was lost"
+        self._note("node-lost", f"node {peer.name} {what}: {why}", peer.name)
         self._drop(peer)
 
     def _drop(self, peer: Peer) -> None:

@@ -199,7 +199,7 @@ def leave(folder: Path, outcome: RunOutcome, processed: int) -> NoReturn:
     """End a run that did not end well, at once, with one line that says what is kept."""
     kept = len(outcome.rounds)
     text = "interrupted" if outcome.interrupted else outcome.failure
-    text += f": {kept} finished round{'s are' if kept != 1 else ' is'} kept"
+    text += f": {kept} finished round{'s are' if kept != 1 else ' is'} kept" if kept else ": no round was finished"
     if processed < kept:
         text += f", {processed} processed: `isac replay {folder}` processes them all"
     elif kept and outcome.interrupted:

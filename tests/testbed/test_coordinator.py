@@ -19,11 +19,14 @@ import numpy as np
 import pytest
 
 from testbed import coordinator, processes, protocol
+from testbed.commands.run import leave
 from testbed.coordinator import FinishedRound, RunOutcome, acquire
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
 from testbed.radio_worker import slot_burst
+from testbed.roster import Roster
 from testbed.scenario import Scenario, dumps, loads
 from testbed.schedule import frame_offsets_samples, round_samples
+from testbed.switchboard import Switchboard
 
 LIMIT_S = 10.0
 
@@ -146,6 +149,18 @@ def test_a_slot_holds_its_frames_at_their_period() -> None:
         np.testing.assert_array_equal(burst[begin : begin + len(frame)], frame)
         assert not burst[begin + len(frame) : begin + period].any()
     assert np.abs(burst).max() <= 1.0
+
+
+def test_a_run_that_never_began_does_not_speak_of_rounds_kept() -> None:
+    scenario = experiment()
+    switchboard = Switchboard(["west", "east"], "tcp://127.0.0.1:*", None)
+    roster = Roster(scenario, switchboard, threading.Event())
+    roster._lose(roster.peers["east"], "no Pluto answers")
+    switchboard.close()
+    with pytest.raises(RunError, match=r"^node east did not get ready: no Pluto answers: no round was finished$"):
+        leave(Path("runs/x"), RunOutcome(failure=roster.events[-1].text), 0)
+    with pytest.raises(RunError, match=r"^gone: 1 finished round is kept$"):
+        leave(Path("runs/x"), RunOutcome(rounds=[0], failure="gone"), 1)
 
 
 def test_a_killed_agent_ends_a_run_of_two() -> None:
