@@ -13,6 +13,7 @@ from dsp.channel import FloatArray
 __all__ = [
     "PowerLaw",
     "extrapolation_wander_s",
+    "line_wander",
     "midpoint_wander_s",
     "phase_power",
     "synthesizer_disturbance",
@@ -117,6 +118,55 @@ def extrapolation_wander_s(power_law: PowerLaw, *, step_s: float, separation_s: 
     response = np.abs(np.exp(1j * omega * step_s) - 1.0 - 1j * omega * step_s * slope) ** 2
     density = power_law.time_error(frequency) * response * frequency
     return sqrt(float(simpson(density, x=np.log(frequency))))
+
+
+def line_wander(
+    power_law: PowerLaw, time_s: FloatArray, *, separation_s: float, averaging_s: float
+) -> tuple[float, float]:
+    """Deviations of a clock's two-way offsets about a straight line through several exchanges: time, frequency.
+
+    Each exchange takes the mean offset and the least-squares slope over two slots. The squares that a line through
+    all of them leaves, over the freedoms it leaves, have the spectrum S_x·|q(ωT/2)·cos(ωh)|²·L(f): q the sinc for the
+    time and w of `extrapolation_wander_s` times ω for the frequency, and L what the line leaves of exp(jωt) at the
+    exchanges' times.
+
+    Parameters
+    ----------
+    power_law : PowerLaw
+        Of one oscillator, or of a difference.
+    time_s : float array, shape (exchange,)
+        Three or more, ascending.
+    separation_s, averaging_s : float
+        As `midpoint_wander_s`.
+
+    Returns
+    -------
+    (float, float)
+        Seconds, and seconds per second.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three exchanges.
+    """
+    if len(time_s) < 3:
+        raise ValueError(f"three exchanges leave something of a line, {len(time_s)} do not")
+    span = float(np.ptp(time_s))
+    highest_hz = max(_HIGHEST_HZ, 1.0 / averaging_s)
+    frequency = np.geomspace(1e-3 / span, highest_hz, 4000)
+    omega = 2 * pi * frequency
+    place = (time_s - time_s.mean()) / span
+    basis = np.linalg.qr(np.stack([np.ones_like(place), place], axis=1))[0]
+    waves = np.exp(1j * np.outer(time_s - time_s.mean(), omega))
+    left = np.sum(np.abs(waves - basis @ (basis.T @ waves)) ** 2, axis=0) / (len(time_s) - 2)
+    z = np.maximum(0.5 * omega * averaging_s, 1e-3)
+    slope = omega * 3.0 * (np.sin(z) - z * np.cos(z)) / z**3
+    density = power_law.time_error(frequency) * np.cos(0.5 * omega * separation_s) ** 2 * left * frequency
+    variances = [
+        float(simpson(density * response**2, x=np.log(frequency)))
+        for response in (np.sinc(frequency * averaging_s), slope)
+    ]
+    return sqrt(variances[0]), sqrt(variances[1])
 
 
 def synthesizer_frequency_deviation_hz(rms_rad: float, *, corner_hz: float, length_s: float) -> float:

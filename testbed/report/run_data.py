@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from testbed.errors import UserError
 from testbed.results import RESULTS_NAME, load_results
+from testbed.scenario import Scenario, load
 
-__all__ = ["LinkProducts", "Row", "RunData", "epoch_seconds", "link_name", "read_run"]
+__all__ = ["LinkProducts", "Row", "RunData", "epoch_seconds", "link_name", "read_run", "rising_seconds"]
 
 Row = dict[str, Any]
+FloatArray = NDArray[np.float64]
 
 
 def link_name(row: Row) -> str:
@@ -32,6 +34,15 @@ def epoch_seconds(epoch: Row, origin: Row) -> float:
     """Seconds between two epochs of one clock; whole ticks are subtracted as rationals."""
     rate = Fraction(str(epoch["rate"]))
     return float((epoch["tick"] - origin["tick"]) / rate) + float(epoch["fraction"] - origin["fraction"]) / float(rate)
+
+
+def rising_seconds(rows: list[Row]) -> FloatArray | None:
+    """Seconds of the rows' epochs after the first; None where one is missing, or a counter started anew."""
+    epochs: list[Row] = [row["epoch"] for row in rows if row.get("epoch") is not None]
+    if len(epochs) < len(rows) or len({epoch["clock"] for epoch in epochs}) > 1:
+        return None
+    seconds = np.array([epoch_seconds(epoch, epochs[0]) for epoch in epochs])
+    return seconds if np.all(np.diff(seconds) > 0) else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,14 @@ class RunData:
     def name(self) -> str:
         """Name of the experiment, or of the folder where the scenario has none."""
         return str(self.scenario.get("experiment", {}).get("name") or self.folder.resolve().name)
+
+    @cached_property
+    def experiment(self) -> Scenario | None:
+        """The scenario with its defaults; None where it is missing, or not of this release."""
+        try:
+            return load(self.folder / "scenario.toml")
+        except UserError:
+            return None
 
     @cached_property
     def links(self) -> list[str]:

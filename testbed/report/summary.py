@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.report.promise_figures import PromiseFigures, promise_figures
-from testbed.report.run_data import Row, RunData, epoch_seconds, link_name
+from testbed.report.run_data import Row, RunData, epoch_seconds, link_name, rising_seconds
 from testbed.report.style import LIGHT_SPEED
+from testbed.report.wander import wander
 
 __all__ = [
     "ELLIPSE_95",
@@ -233,20 +234,14 @@ def residuals(rows: list[Row], quantity: Quantity, *, truth: bool) -> FloatArray
     use = np.isfinite(values) & np.array([bool(row["valid"]) for row in rows], dtype=bool)
     if np.count_nonzero(use) < 3:
         return np.full(len(rows), np.nan)
-    time = _epochs(rows)
+    time = rising_seconds(rows)
+    if time is None:  # a line fits rounds as well
+        time = np.array([float(row["round"]) for row in rows])
     values = values - values[use][0]
     time = (time - time[use].mean()) / max(float(np.ptp(time[use])), 1e-12)
     slope, level = np.polyfit(time[use], values[use], 1)
     fitted: FloatArray = values - (slope * time + level)
     return fitted
-
-
-def _epochs(rows: list[Row]) -> FloatArray:
-    """Seconds of the rows' epochs; their rounds where an epoch is missing, since a line fits either."""
-    epochs: list[Row] = [row["epoch"] for row in rows if row.get("epoch") is not None]
-    if len(epochs) < len(rows) or len({epoch["clock"] for epoch in epochs}) > 1:
-        return np.array([float(row["round"]) for row in rows])
-    return np.array([epoch_seconds(epoch, epochs[0]) for epoch in epochs])
 
 
 def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
@@ -264,13 +259,15 @@ def _spread(run: RunData, method: str, quantity: Quantity) -> Spread | None:
         reverse = run.links.index(back) if back in run.links else len(run.links)
         used = [(row, e) for row, e in zip(rows, left, strict=True) if row["valid"] and math.isfinite(e)]
         fits += bool(used)
+        # The truth has the oscillators' wander in it, a line has not.
+        wandered = (0.0, 0.0) if run.has_truth else wander(run, [row for row, _ in used])
         for row, error in used:
             errors.append(float(error))
             trials.add((frozenset((row["receiver"], row["transmitter"])), int(row["round"])))
             # Offsets are antisymmetric: the mean over both directions would hide any bias.
             signed.append(float(error) if run.links.index(link) <= reverse else -float(error))
             if row.get(KEYS[quantity][2]) is not None:
-                stds.append(float(row[KEYS[quantity][2]]))
+                stds.append(math.hypot(float(row[KEYS[quantity][2]]), wandered[quantity == "cfo"]))
                 if stds[-1] > 0:
                     ratios.append(float(error) / stds[-1])
     # A straight line takes two freedoms of each fit; what is left over is scaled up to stay a deviation.

@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 from dsp.oscillator import (
     PowerLaw,
+    line_wander,
     midpoint_wander_s,
     phase_power,
     synthesizer_disturbance,
@@ -91,3 +92,25 @@ def test_scattered_phase_noise_counts_twice_in_a_delay():
     slope = heard.imag @ f / np.sum(f**2)
     as_white = 0.5 * scattered / np.sum(f**2)
     assert np.mean(slope**2) / as_white == pytest.approx(2.0, abs=4 * 2.0 * np.sqrt(2 / symbols))
+
+
+def test_what_a_line_leaves_of_oscillators_is_that_of_their_realisations():
+    rng = np.random.default_rng(8)
+    spacing_s, averaging_s, count = 0.05, 5e-3, 12
+    time_s = spacing_s * np.arange(count)
+    # White frequency noise: a slot's slope has the variance 6/5·h0/(2T), and one tells nothing of the next.
+    _, drift = line_wander(PowerLaw(white_fm=3e-20), time_s, separation_s=0.0, averaging_s=averaging_s)
+    assert drift == pytest.approx(np.sqrt(1.2 * 3e-20 / 2 / averaging_s), rel=0.03)
+    # Random walk of the frequency: increments of variance 2π²·h·dt.
+    step_s, trials, walk = 5e-3, 4000, 4e-20
+    steps = round(spacing_s / step_s) * (count - 1) + 1
+    frequency = np.cumsum(np.sqrt(2 * np.pi**2 * walk * step_s) * rng.normal(size=(trials, steps)), axis=1)
+    phase = np.cumsum(frequency, axis=1) * step_s
+    every = slice(None, None, round(spacing_s / step_s))
+    found = line_wander(PowerLaw(random_walk_fm=walk), time_s, separation_s=0.0, averaging_s=1e-4)
+    for values, predicted in zip((phase[:, every], frequency[:, every]), found, strict=True):
+        fits = np.polynomial.polynomial.polyfit(time_s, values.T, 1)
+        left = values - np.polynomial.polynomial.polyval(time_s, fits)
+        assert predicted == pytest.approx(np.sqrt(np.sum(left**2) / trials / (count - 2)), rel=0.05)
+    with pytest.raises(ValueError, match="three exchanges"):
+        line_wander(PowerLaw(), time_s[:2], separation_s=0.0, averaging_s=1e-3)

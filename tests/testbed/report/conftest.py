@@ -59,13 +59,16 @@ remove_clutter = true
 """
     for index, name in enumerate(names):
         x, y, heading = NODES[name]
+        radio = f'radio = "pluto"\npluto = {{ uri = "ip:192.168.{index + 2}.1" }}'
+        if truth:
+            radio = 'radio = "simulated"'
         text += f"""
 [[node]]
 name = "{name}"
 position_m = [{x}, {y}]
 heading_deg = {heading}
 antennas = 2
-radio = "{"simulated" if truth else "pluto"}"
+{radio}
 [node.clock]
 profile = "tcxo"
 offset_ppm = {[12.3, -7.9, 3.1][index]}

@@ -73,6 +73,12 @@ def test_without_truth_the_spread_is_about_a_line_with_its_freedoms_counted(synt
     assert spread.trials == 10
     assert spread.bias is None
     assert not spread.against_truth
+    # What two such oscillators wander about a line over three seconds is no error: 2e-11 times the seconds or so.
+    assert spread.predicted is not None
+    assert 1.2e-11 < spread.predicted < 1.5e-10
+    text = (folder / "scenario.toml").read_text()
+    (folder / "scenario.toml").write_text(text.replace('profile = "tcxo"', 'profile = "ideal"'))
+    assert summarize(read_run(folder)).methods[0].to.predicted == pytest.approx(7e-12)
 
 
 def test_offsets_of_counters_that_start_anew_are_not_held_against_a_line(synthetic: Any, run_folder: Path) -> None:
