@@ -83,15 +83,18 @@ class Calibration:
         Raises
         ------
         UserError
-            If it is no folder, or a file in it is no calibration.
+            If it is no folder, holds no calibration, or a file in it is none.
         """
-        return cls(records=load_records(folder))
+        records = load_records(folder)
+        if not records:
+            raise UserError(f"--calibration is {folder}, which holds none: measure one with `isac calibrate`")
+        return cls(records=records)
 
     @classmethod
     def of_run(cls, folder: Path, scenario: Scenario) -> Calibration:
         """What the run in ``folder`` was given: its files, or what the scenario says if there are none."""
         own = folder / CALIBRATION_NAME
-        return cls.on_file(own) if own.is_dir() else cls.simulated(scenario)
+        return cls(records=load_records(own)) if own.is_dir() else cls.simulated(scenario)
 
     def save(self, folder: Path) -> None:
         """Keep the files beside a run in ``folder``, so that a replay has them; nothing if none were asked for."""

@@ -164,8 +164,12 @@ def load_fingerprints(path: Path) -> Fingerprints:
         raise UserError(f"fingerprint.file is {path}, but there is no such file") from None
     except KeyError as error:
         raise UserError(f"fingerprint.file is {path}, which holds no fingerprints: no array {error}") from None
-    except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"fingerprint.file is {path}, which cannot be read as fingerprints: {error}") from None
+    except OSError as error:
+        raise UserError(f"fingerprint.file is {path}, which cannot be read: {error.strerror or error}") from None
+    except (ValueError, IndexError, EOFError, zipfile.BadZipFile):
+        # numpy takes whatever is no archive for a pickle, and advises to trust it
+        wanted = "name the fingerprint.npz in a run's folder"
+        raise UserError(f"fingerprint.file is {path}, which holds no fingerprints: {wanted}") from None
     return Fingerprints(given=given, source=path)
 
 

@@ -137,6 +137,13 @@ class Run:
         return columns(rows, LinkRow)
 
 
+def refuse_no_folder(path: Path) -> None:
+    """Raise `UserError` unless ``path`` is a folder, as every run has one."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "there is no such folder"
+        raise UserError(f"{path}: {what}: name the folder of a run, as made by `isac run`")
+
+
 def open_run(path: Path | str) -> Run:
     """Run whose folder is ``path``.
 
@@ -146,8 +153,7 @@ def open_run(path: Path | str) -> Run:
         If there is no such folder, or it is not a run's.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder")
+    refuse_no_folder(path)
     if not any((path / name).exists() for name in ("results.json", "recordings", SCENARIO_NAME)):
         raise UserError(f"{path}: not a run's folder: it holds neither results.json nor recordings")
     return Run(path)

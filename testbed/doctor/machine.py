@@ -175,7 +175,11 @@ def _temperatures(here: Machine) -> Iterator[Finding]:
 
 
 def _disk(wants: Wants, folder: Path) -> Iterator[Finding]:
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        found = f"{parent} is a file, so runs cannot go to {folder}"
+        yield Finding(area="disk", name="free space", status="wrong", found=found, mend="choose another folder")
+        return
     free = shutil.disk_usage(parent).free
     needed = _SPARE_BYTES + (0 if wants.scenario is None else recording_bytes(wants.scenario))
     yield Finding(

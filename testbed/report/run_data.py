@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from testbed.errors import UserError
 from testbed.results import RESULTS_NAME, load_results
+from testbed.run_folder import refuse_no_folder
 from testbed.scenario import Scenario, load
 
 __all__ = ["LinkProducts", "Row", "RunData", "epoch_seconds", "link_name", "read_run", "rising_seconds"]
@@ -127,8 +128,7 @@ class RunData:
 
 
 def _results(folder: Path) -> Row:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name the folder of a run, as made by `isac run`")
+    refuse_no_folder(folder)
     if not (folder / RESULTS_NAME).is_file():
         raise UserError(f"{folder}: holds no {RESULTS_NAME}, so it is not the folder of a finished run")
     plain: Row = msgspec.to_builtins(load_results(folder))

@@ -330,6 +330,9 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
         load_records(tmp_path)
     with pytest.raises(UserError, match="no folder"):
         load_records(tmp_path / "missing")
+    (tmp_path / "x.toml").unlink()
+    with pytest.raises(UserError, match="holds none"):
+        Calibration.on_file(tmp_path)
 
 
 def test_fractions_live_on_a_circle() -> None:

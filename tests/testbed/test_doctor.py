@@ -162,6 +162,9 @@ def test_a_disk_too_small_is_wrong(
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda path: usage)
     assert named(list(machine(elsewhere({}), Wants(scenario()), tmp_path)), "free space").status == "wrong"
+    (tmp_path / "file").write_text("")
+    asked = list(machine(elsewhere({}), Wants(None), tmp_path / "file" / "runs"))
+    assert "is a file" in named(asked, "free space").found
 
 
 def interpreter(tmp_path: Path, answers: str) -> str:

@@ -178,6 +178,8 @@ def test_a_file_that_holds_no_fingerprints_is_refused(yard, capsys):
     wrong = yard / "run" / "products.npz"
     assert main(["replay", str(yard / "run"), "--fingerprint", str(wrong), "--out", str(yard / "no")]) == 2
     assert "which holds no fingerprints: no array 'experiment'" in capsys.readouterr().err
+    assert main(["replay", str(yard / "run"), "--fingerprint", __file__, "--out", str(yard / "no")]) == 2
+    assert "which holds no fingerprints: name the fingerprint.npz" in capsys.readouterr().err
     assert not (yard / "no").exists()
     (yard / "given.toml").write_text(text("fingerprint") + '[fingerprint]\nfile = "run/fingerprint.npz"\n')
     assert main(["scenario", "check", str(yard / "given.toml")]) == 0

@@ -124,7 +124,12 @@ def test_scenario_products_and_csi_are_at_hand(run_path: Path, monkeypatch: pyte
 
 def test_what_is_no_run_is_one_clear_line(tmp_path: Path, run_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for path, said in ((tmp_path / "nowhere", "there is no such folder"), (tmp_path / "empty", "not a run's folder")):
+    (tmp_path / "file").write_text("")
+    for path, said in (
+        (tmp_path / "nowhere", "there is no such folder"),
+        (tmp_path / "file", "is a file: name the folder of a run"),
+        (tmp_path / "empty", "not a run's folder"),
+    ):
         with pytest.raises(UserError, match=said):
             open_run(path)
     (run_path / "products.npz").write_bytes(b"PK broken")
