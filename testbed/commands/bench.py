@@ -16,7 +16,7 @@ def command() -> None:
     """Measure what this installation does, against bounds and references."""
 
 
-@command.command("accuracy")
+@command.command("accuracy", short_help="Errors beside their bounds, with trials and standard errors.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Independent experiments; each bench's own number if not given."
@@ -67,7 +67,7 @@ def accuracy(
         write_rows(json_file, rows, versions())
 
 
-@command.command("speed")
+@command.command("speed", short_help="Each stage against a copy, bare transforms and numpy.")
 @click.argument("names", nargs=-1, metavar="[GROUP]...")
 @click.option("--rounds", type=click.IntRange(min=7), default=9, show_default=True, help="Of every comparison.")
 @click.option(
@@ -104,7 +104,7 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
         write_rows(json_file, rows, versions())
 
 
-@command.command("live")
+@command.command("live", short_help="Highest rate sustained without dropping a round.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Length of the stream.")
 @click.option(
     "--rate",
@@ -136,7 +136,7 @@ def live(
         write_rows(json_file, rows, versions())
 
 
-@command.command("pluto")
+@command.command("pluto", short_help="The simulated Pluto under the unchanged client.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option("Write the figures here too.")
 def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
@@ -151,7 +151,7 @@ def pluto(names: tuple[str, ...], json_file: Path | None) -> None:
         write_rows(json_file, rows, versions())
 
 
-@command.command("paper")
+@command.command("paper", short_help="Figures of the papers on network-level sensing.")
 @click.argument("names", nargs=-1, metavar="[FIGURE]...")
 @click.option("--trials", type=click.IntRange(min=2), help="Random networks; each figure's own number if not given.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the random networks.")

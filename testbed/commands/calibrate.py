@@ -33,7 +33,7 @@ def command() -> None:
     """Measure the constants of radios. `isac calibrate SCENARIO` is short for `isac calibrate measure SCENARIO`."""
 
 
-@command.command("measure")
+@command.command("measure", short_help="Measure every radio's constants, against itself and the others.")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("calibrations"), show_default=True,
@@ -87,7 +87,7 @@ def measure(
         write_rows(json_file, rows, environment(experiment))
 
 
-@command.command("levels")
+@command.command("levels", short_help="Find gains at which everything fits each node's converter.")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the spectra into this PNG.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the experiment with the gains found to this file.")

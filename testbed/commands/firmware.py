@@ -35,7 +35,7 @@ def command() -> None:
     """Profiles of devices: plan, apply, and the FIR filters that go with them."""
 
 
-@command.command("profiles")
+@command.command("profiles", short_help="List the profiles that ship.")
 @click.argument("device", required=False)
 @json_option("Write what is printed here too.")
 def profiles(device: str | None, json_file: Path | None) -> None:
@@ -53,7 +53,7 @@ def profiles(device: str | None, json_file: Path | None) -> None:
     _write(json_file, {"profiles": found})
 
 
-@command.command("plan")
+@command.command("plan", short_help="Print what would change on DEVICE; changes nothing.")
 @click.argument("device")
 @click.argument("profile")
 @_ssh
@@ -83,7 +83,7 @@ def plan(device: str, profile: str, ssh: str | None, environment: bool, json_fil
     _write(json_file, _plan_rows(device, profile, identity, steps, notes))
 
 
-@command.command("apply")
+@command.command("apply", short_help="Bring DEVICE to PROFILE, and read back that it is.")
 @click.argument("device")
 @click.argument("profile")
 @_ssh
@@ -134,7 +134,7 @@ def apply(device: str, profile: str, ssh: str | None, environment: bool, reboot:
     _write(json_file, _plan_rows(device, profile, bench.identity, bench.steps, bench.notes))
 
 
-@command.command("filter")
+@command.command("filter", short_help="Design the FIR filters of an AD936x.")
 @click.option("--profile", help="Take a Pluto profile's filter instead of the options below.")
 @click.option("--rate-hz", type=float, help="Sample rate.")
 @click.option("--pass-hz", type=float, help="Edge of the pass band about the carrier.")

@@ -50,7 +50,7 @@ def show(file: Path) -> None:
     click.echo(dumps(load(file)), nl=False)
 
 
-@command.command("new")
+@command.command("new", short_help="Write an experiment to begin with into FILE.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--kind",

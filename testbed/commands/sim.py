@@ -20,7 +20,7 @@ def command() -> None:
     """Serve simulated devices, which unchanged drivers reach like real ones."""
 
 
-@command.command("pluto")
+@command.command("pluto", short_help="Serve ADALM-Plutos as their firmware would, until interrupted.")
 @click.option(
     "--port",
     "ports",

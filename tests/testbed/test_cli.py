@@ -72,6 +72,9 @@ def test_every_command_that_is_listed_is_there(name: str) -> None:
     command = importlib.import_module(cli.COMMANDS[name][0]).command
     assert isinstance(command, click.Command)
     assert command.help
+    if isinstance(command, click.Group):
+        lines = [part.get_short_help_str(62) for part in command.commands.values()]
+        assert not [line for line in lines if line.endswith("...")]
 
 
 @pytest.mark.parametrize(
