@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import pi
 
 import numpy as np
@@ -95,9 +96,11 @@ class _Heard:
                 steady.append(vector)
                 continue
             turn = np.exp(-2j * pi * light.subcarrier_hz * (hearing.leakage_s + hearing.zero_s[station]))
-            for antenna in range(antennas):
+            # Each antenna's way to each other is its own: by centimetres, of which the slope over the band tells.
+            slope = turn * (light.subcarrier_hz / np.ptp(light.subcarrier_hz))
+            for antenna, wave in product(range(antennas), (turn, slope)):
                 vector = np.zeros(self.correlations.shape, dtype=complex)
-                vector[station, antenna] = turn
+                vector[station, antenna] = wave
                 steady.append(vector)
         # Shape (receive antenna, steady signal, station, transmit antenna, subcarrier).
         self._steady = np.stack(steady).transpose(3, 0, 1, 2, 4)

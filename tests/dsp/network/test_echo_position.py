@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -59,11 +61,13 @@ def _world(seed: int) -> tuple[Illumination, list[Hearing], np.ndarray]:
                 received = received + 30 * np.exp(2j * np.pi * rng.uniform()) * sight
                 columns += [(sight * (np.arange(3) == b)[:, None, None]).ravel() for b in range(3)]
             else:
-                for a in range(3):
-                    own = sent[m, a] * np.exp(-2j * np.pi * SUBCARRIER_HZ * (zero_s[m, m] + 1e-9))
-                    for b in range(3):
-                        received[b] = received[b] + 20 * np.exp(2j * np.pi * rng.uniform()) * own
-                        columns.append((own * (np.arange(3) == b)[:, None, None]).ravel())
+                # Each antenna leaks into each other over a way of its own, which nobody stated.
+                for a, b in itertools.product(range(3), repeat=2):
+                    delay_s = zero_s[m, m] + 1e-9 + rng.uniform(-4e-10, 4e-10)
+                    own = sent[m, a] * np.exp(-2j * np.pi * SUBCARRIER_HZ * delay_s)
+                    received[b] = received[b] + 20 * np.exp(2j * np.pi * rng.uniform()) * own
+                    for column in (own, own * SUBCARRIER_HZ / 16e6):
+                        columns.append((column * (np.arange(3) == b)[:, None, None]).ravel())
         nuisance, slope = np.array(columns).T, np.sum(slopes, axis=0).T
         left = slope - nuisance @ np.linalg.lstsq(nuisance, slope, rcond=None)[0]
         information += 2 * (left.conj().T @ left).real
@@ -87,8 +91,8 @@ def test_errors_are_those_of_the_fisher_information_and_as_stated() -> None:
         ratios.append(np.trace(bound) / np.trace(covariance))
     # Twice seven degrees of freedom: mean 14, deviation 5.3.
     assert 4 < sum(squares) < 32
-    # The dense one knows the zeros and this scene's phases: 1.4 % apart, and 1.3 % of scatter from scene to scene.
-    assert np.mean(ratios) == pytest.approx(1.014, abs=0.02)
+    # The dense one knows the zeros and this scene's phases: 0.7 ± 0.4 % apart over 40 scenes, 2.4 % from scene to scene.
+    assert np.mean(ratios) == pytest.approx(1.007, abs=0.02)
 
 
 def test_an_empty_area_is_refused() -> None:
