@@ -9,27 +9,17 @@ linear in the powers (docs/methods/signalling.md eq. 8).
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from importlib import import_module
 from math import pi
-from typing import Any
 
 import numpy as np
 
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
-from dsp.network.cooperation import Cooperation, sinr
-from dsp.network.design import (
-    Demand,
-    InfeasibleError,
-    infeasible,
-    least_power,
-    recovered,
-    service,
-    target_vectors,
-)
+from dsp.network.cooperation import sinr
+from dsp.network.design import target_vectors
+from dsp.network.relaxation import Demand, Limits, relaxed
 from dsp.network.sensing_information import Geometry, position_crlb
 
 __all__ = ["SpectralDesign", "Spectrum", "design_over_band", "spectral_crlb", "spectral_terms"]
@@ -41,7 +31,8 @@ class Spectrum(StrEnum):
     OPTIMAL = "optimal"
     """Directions and powers."""
     ORTHOGONAL = "orthogonal"
-    """The same, but stations' sensing streams take turns over the blocks, so that frequency tells echoes apart."""
+    """The same, but stations light the target in turns over the blocks, so that frequency tells echoes apart; the
+    others keep what they send to users off it."""
     BEAMFORMING = "beamforming"
     """Directions alone: every block keeps to its share of each antenna's power."""
 
@@ -128,57 +119,30 @@ def design_over_band(
     ------
     InfeasibleError
         If the demands cannot be met.
+    UnsolvedError
+        If the solver fails.
     ModuleNotFoundError
         If cvxpy is not installed.
 
     Source: survey eq. 30 and its per-subcarrier variants; docs/methods/signalling.md eq. 6, eq. 7 and eq. 8.
     """
-    cp: Any = import_module("cvxpy")
-
     begin = time.process_time()
-    count, users, stations, antennas = channels.shape
-    everything = np.arange(stations * antennas)
-    parts = [everything] if demand.mode is Cooperation.COHERENT else list(everything.reshape(stations, -1))
-    demands = [replace(demand, channels=one) for one in channels]
-    size = len(parts[0])
-    streams = [
-        [[cp.Variable((size, size), hermitian=True) for _ in parts] for _ in range(users + 1)] for _ in range(count)
-    ]
-    constraints: list[Any] = [one >> 0 for block in streams for stream in block for one in stream]
-    for one, block in zip(demands, streams, strict=True):
-        constraints += service(cp, one, block, parts)
-    totals = [[sum(stream[index] for stream in block) for index in range(len(parts))] for block in streams]
-    if spectrum is Spectrum.BEAMFORMING:
-        constraints += [cp.real(cp.diag(total)) <= 1.0 for block in totals for total in block]
-    else:
-        constraints += [sum(cp.real(cp.diag(block[index])) for block in totals) <= count for index in range(len(parts))]
-    if spectrum is Spectrum.ORTHOGONAL:
-        constraints += _turns(cp, streams, stations, antennas)
-    lit = [
-        [_lit(cp, block, station, vector, antennas) for station, vector in enumerate(target_vectors(geometry))]
-        for block in totals
-    ]
-    objective, schur, unit = _position_error(cp, terms, demand, lit, antennas)
-    problem = cp.Problem(cp.Minimize(objective), [*constraints, schur])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an inaccurate solution: the gap says what it is worth
-        try:
-            problem.solve(solver=cp.CLARABEL)
-        except cp.error.SolverError:
-            if max(least_power(cp, one, parts) for one in demands) <= 1.0:
-                raise
-    if problem.status not in ("optimal", "optimal_inaccurate"):
-        raise InfeasibleError(infeasible(demand))
-    precoders = _padded(
-        [
-            recovered(one, [[np.array(w.value, dtype=complex) for w in stream] for stream in block], parts)
-            for one, block in zip(demands, streams, strict=True)
-        ]
-    ) * np.sqrt(demand.antenna_power)
+    stations = len(geometry.stations_m)
+    found = relaxed(
+        [replace(demand, channels=one) for one in channels],
+        terms,
+        np.zeros(terms.shape[-2:]),
+        target_vectors(geometry),
+        Limits(
+            each_block=spectrum is Spectrum.BEAMFORMING,
+            turn=(lambda block: block % stations) if spectrum is Spectrum.ORTHOGONAL else None,
+        ),
+    )
+    precoders = _padded(found.precoders)
     return SpectralDesign(
         precoders=precoders,
         crlb_m2=spectral_crlb(geometry, terms, precoders),
-        bound_m2=float(problem.value) * unit,
+        bound_m2=found.bound_m2,
         sinr=np.stack([sinr(h, w, demand.noise, demand.mode) for h, w in zip(channels, precoders, strict=True)]),
         antenna_power=(np.abs(precoders) ** 2).sum(axis=1).mean(axis=0),
         seconds=time.process_time() - begin,
@@ -187,47 +151,9 @@ def design_over_band(
 
 def spectral_crlb(geometry: Geometry, terms: FloatArray, precoders: ComplexArray) -> float:
     """Bound of the squared position error in m² by precoders of shape (block, stream, station, antenna)."""
-    vectors = np.stack(target_vectors(geometry))
+    vectors = target_vectors(geometry)
     lit = (np.abs(np.einsum("na,ksna->ksn", vectors.conj(), precoders)) ** 2).sum(axis=1)
     return position_crlb(np.einsum("kn,nkij->ij", lit, terms))
-
-
-def _turns(cp: Any, streams: list[list[list[Any]]], stations: int, antennas: int) -> list[Any]:
-    """Sensing covariances that are zero but for the station whose turn a block is."""
-    constraints = []
-    for number, block in enumerate(streams):
-        sensing = block[-1]
-        for station in range(stations):
-            if station == number % stations:
-                continue
-            if len(sensing) == 1:
-                own = slice(station * antennas, (station + 1) * antennas)
-                constraints.append(cp.real(cp.trace(sensing[0][own, own])) == 0)
-            else:
-                constraints.append(sensing[station] == 0)
-    return constraints
-
-
-def _lit(cp: Any, totals: list[Any], station: int, vector: ComplexArray, antennas: int) -> Any:
-    own = slice(station * antennas, (station + 1) * antennas)
-    total = totals[0][own, own] if len(totals) == 1 else totals[station]
-    return cp.real(cp.trace(np.outer(vector, vector.conj()) @ total))
-
-
-def _position_error(
-    cp: Any, terms: FloatArray, demand: Demand, lit: list[list[Any]], antennas: int
-) -> tuple[Any, Any, float]:
-    """Trace of the position's block of the inverse information, the constraint that makes it so, and its unit."""
-    full = np.diag(terms.sum(axis=(0, 1))) * demand.antenna_power * antennas
-    scale = 1 / np.sqrt(np.maximum(full, 1e-300))
-    scale[:2] = np.sqrt(np.mean(scale[:2] ** 2))
-    both = np.outer(scale, scale) * demand.antenna_power
-    information = sum(
-        power * (terms[station, block] * both) for block, row in enumerate(lit) for station, power in enumerate(row)
-    )
-    bound = cp.Variable((2, 2), symmetric=True)
-    select = np.eye(len(scale))[:, :2]
-    return cp.trace(bound), cp.bmat([[bound, select.T], [select, information]]) >> 0, float(scale[0] ** 2)
 
 
 def _padded(parts: list[ComplexArray]) -> ComplexArray:

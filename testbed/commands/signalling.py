@@ -68,7 +68,8 @@ def command(file: Path, out: Path | None, picture: Path | None, json_file: Path 
         table.add_column(head, justify="left" if not head else "right")
     table.add_row("position error", quantity(design.crlb_m2**0.5, "m"), quantity(design.bound_m2**0.5, "m"))
     table.add_row("above the bound by at most", f"{100 * max(design.gap, 0.0):.2g} %", "")
-    table.add_row("without users", quantity(done.unconstrained_m2**0.5, "m"), "")
+    alone = "all antennas at the target, no users" + ("" if done.spectral is None else ", flat over the band")
+    table.add_row(alone, quantity(done.unconstrained_m2**0.5, "m"), "")
     for number, (value, wanted) in enumerate(zip(design.sinr, done.demand.sinr, strict=True), start=1):
         table.add_row(f"SINR of user {number}", f"{10 * log10(value):.2f} dB", f"{10 * log10(wanted):.2f} dB")
     table.add_row("strongest antenna", quantity(float(design.antenna_power.max()), "W"),

@@ -14,10 +14,10 @@ from msgspec import Meta
 from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import ComplexArray, FloatArray
 from dsp.network.cooperation import Cooperation
-from dsp.network.design import Demand, Design, InfeasibleError, design_precoders
+from dsp.network.design import Demand, Design, InfeasibleError, UnsolvedError, design_precoders
 from dsp.network.sensing_information import Geometry, InformationTerms, information_terms, position_crlb
 from dsp.network.spectral_design import SpectralDesign, Spectrum, design_over_band, spectral_terms
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
 from testbed.planning.symbol_level import SymbolLevel, symbol_level
 from testbed.precoders import PrecoderFile
 from testbed.toml_file import read_toml
@@ -108,7 +108,7 @@ class Signalling:
 
     @property
     def unconstrained_m2(self) -> float:
-        """Bound with every antenna of every station aimed at the target, no user served."""
+        """Bound with every antenna of every station aimed at the target all over the band, no user served."""
         full = self.demand.antenna_power * self.geometry.antennas**2
         return position_crlb(self.terms.at(np.full(len(self.terms.station), full)))
 
@@ -152,6 +152,8 @@ def solve(said: SignallingFile, *, source: str) -> Signalling:
     ------
     UserError
         If the demands cannot be met, the layout leaves a direction open, or cvxpy is not installed.
+    RunError
+        If the solver fails.
     """
     stations = np.array([one.position_m for one in said.station], dtype=float)
     geometry = Geometry(
@@ -190,6 +192,8 @@ def solve(said: SignallingFile, *, source: str) -> Signalling:
         symbols = symbol_level(geometry, terms, demand) if said.design.symbol_level else None
     except InfeasibleError as error:
         raise UserError(f"{source}: design.sinr_db: {error}") from None
+    except UnsolvedError as error:
+        raise RunError(f"{source}: {error}") from None
     except ModuleNotFoundError:
         raise UserError("isac signalling needs cvxpy: pip install 'isac-testbed[design]'") from None
     except ValueError as error:

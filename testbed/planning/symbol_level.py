@@ -49,7 +49,7 @@ def symbol_level(geometry: Geometry, terms: InformationTerms, demand: Demand, *,
     users, stations, antennas = demand.channels.shape
     sent = np.exp(1j * (pi / 4 + pi / 2 * rng.integers(4, size=(_SYMBOLS, users))))
     turns = np.exp(2j * pi * rng.random((_SYMBOLS, stations, 1)))
-    aimed = np.sqrt(demand.antenna_power) * turns * np.stack(target_vectors(geometry))
+    aimed = np.sqrt(demand.antenna_power) * turns * target_vectors(geometry)
     flat = demand.channels.reshape(users, -1)
 
     def made(share: float) -> tuple[ComplexArray, FloatArray]:
@@ -70,6 +70,6 @@ def symbol_level(geometry: Geometry, terms: InformationTerms, demand: Demand, *,
         else:
             high = share
     split = vectors.reshape(_SYMBOLS, stations, antennas)
-    lit = np.mean(np.abs(np.einsum("na,sna->sn", np.stack(target_vectors(geometry)).conj(), split)) ** 2, axis=0)
+    lit = np.mean(np.abs(np.einsum("na,sna->sn", target_vectors(geometry).conj(), split)) ** 2, axis=0)
     kept = sectors_kept(flat, vectors, sent, demand.noise)
     return SymbolLevel(position_crlb(terms.at(lit)), power.reshape(stations, antennas), kept.min(axis=0))

@@ -29,6 +29,8 @@ class Curve:
     simulated: bool = False
     """Drawn as points, with ``error`` as bars."""
     error: Any = None
+    points: bool = False
+    """Drawn as points though it is not simulated: a line would hide the one that it meets."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def draw(figure: PaperFigure, path: Path) -> None:
             for curve in panel.curves:
                 index = labels.index(curve.label)
                 lone = not any(other.label == curve.label and other.simulated for other in panel.curves)
-                if curve.simulated:
+                if curve.simulated or curve.points:
                     axes.errorbar(
                         curve.x, curve.y, yerr=curve.error, color=_COLOURS[index % 6], marker=_MARKERS[index % 6],
                         markersize=5, linestyle="none", capsize=2.5, markeredgecolor="white", label=curve.label,

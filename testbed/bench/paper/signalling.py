@@ -55,19 +55,18 @@ def over_band(trials: int, seed: int) -> PaperFigure:
             for row, spectrum in enumerate(Spectrum, start=1):
                 errors[row, column, trial] = design_over_band(geometry, terms, channels, demand, spectrum).crlb_m2
     rmse = np.sqrt(errors.mean(axis=2))
-    # Drawn as points: their lines would hide those that they meet.
-    coincide = (Spectrum.ORTHOGONAL.value, Spectrum.BEAMFORMING.value)
-    gain = np.sqrt(errors[0] / errors[1])
+    # Over what: one precoder over the optimum, and turns.
+    gains = [(ways[0], np.sqrt(errors[0] / errors[1])), (ways[2], np.sqrt(errors[2] / errors[1]))]
     return PaperFigure(
         "spectrum",
         "Position error of precoders that differ over the band",
         (Panel("SINR demanded by each user [dB]", "Position error √CRLB [m]",
-               tuple(Curve(way, demands_db, row, simulated=way in coincide)
+               tuple(Curve(way, demands_db, row, points=way == Spectrum.BEAMFORMING.value)
                      for way, row in zip(ways, rmse, strict=True)), y_log=False),),
         tuple(
-            Compared(f"one precoder over optimal at {demand_db:g} dB", "", float(gain[column].mean()), "×",
-                     trials=trials, standard_error=float(gain[column].std() / np.sqrt(trials)))
-            for column, demand_db in enumerate(demands_db)
+            Compared(f"{name} over optimal at {demand_db:g} dB", "", float(gain[column].mean()), "×", trials=trials,
+                     standard_error=float(gain[column].std(ddof=1) / np.sqrt(trials)) if trials > 1 else None)
+            for name, gain in gains for column, demand_db in enumerate(demands_db)
         ),
         {"scene": "three stations of four antennas 100 m about a target, two users, Rayleigh channels over 200 ns",
          "blocks": f"{blocks} of 20 MHz",

@@ -91,7 +91,7 @@ def test_errors_are_those_of_the_fisher_information_and_as_stated() -> None:
         ratios.append(np.trace(bound) / np.trace(covariance))
     # Twice seven degrees of freedom: mean 14, deviation 5.3.
     assert 4 < sum(squares) < 32
-    # The dense one knows the zeros and this scene's phases: 0.7 ± 0.4 % apart over 40 scenes, 2.4 % from scene to scene.
+    # The dense one knows the zeros and the scene's phases: 0.7 ± 0.4 % apart over 40 scenes, 2.4 % between scenes.
     assert np.mean(ratios) == pytest.approx(1.007, abs=0.02)
 
 

@@ -132,6 +132,34 @@ def test_designs_keep_every_demand_and_reach_the_relaxation(mode: Cooperation, s
             assert np.count_nonzero(np.abs(design.precoders[user]).max(axis=1) > 1e-9) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
+def test_users_directions_say_all_of_what_they_may_have_of_a_covariance() -> None:
+    # The programme as the survey states it, with a covariance of every user and station.
+    cp = pytest.importorskip("cvxpy")
+    geometry = _geometry(7, antennas=3)
+    terms = information_terms(geometry, np.full((3, 3), 1e3))
+    demand = Demand(_channels(7, geometry), 1e-7, np.array([20.0, 12.0]), 0.25, Cooperation.NON_COHERENT)
+    streams = [[cp.Variable((3, 3), hermitian=True) for _ in range(3)] for _ in range(3)]
+    constraints = [one >> 0 for stream in streams for one in stream]
+    outer = [[np.outer(h, h.conj()) / 4e-7 for h in user] for user in demand.channels]
+    for user in range(2):
+        heard = [sum(cp.real(cp.trace(outer[user][n] @ one)) for n, one in enumerate(stream)) for stream in streams]
+        constraints.append(heard[user] >= demand.sinr[user] * (heard[1 - user] + heard[2] + 1.0))
+    totals = [sum(stream[n] for stream in streams) for n in range(3)]
+    constraints += [cp.real(cp.diag(total)) <= 1.0 for total in totals]
+    away = geometry.target_m - geometry.stations_m
+    bearings = np.arctan2(away[:, 1], away[:, 0]) - geometry.headings_rad
+    vectors = [steering(float(bearing), 3) for bearing in bearings]
+    lit = [cp.real(cp.trace(np.outer(v, v.conj()) @ total)) for v, total in zip(vectors, totals, strict=True)]
+    unit = np.trace(terms.at(np.full(3, 0.25)))
+    information = sum(power * (term * 0.25 / unit) for power, term in zip(lit, terms.station, strict=True))
+    bound = cp.Variable((2, 2), symmetric=True)
+    constraints.append(cp.bmat([[bound, np.eye(2)], [np.eye(2), information]]) >> 0)
+    problem = cp.Problem(cp.Minimize(cp.trace(bound)), constraints)
+    problem.solve(solver=cp.CLARABEL, chordal_decomposition_enable=False)
+    assert design_precoders(geometry, terms, demand).crlb_m2 == pytest.approx(problem.value / unit, rel=1e-4)
+
+
 def test_without_users_every_antenna_aims_at_the_target() -> None:
     pytest.importorskip("cvxpy")
     geometry = _geometry(5)
