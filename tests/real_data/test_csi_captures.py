@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import csiread
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from testbed.commands.csi import command
 from testbed.csi_analysis import angle_of_arrival, summarize
 from testbed.formats.wifi_csi import read_csi
 
 pytestmark = pytest.mark.real_data
+Found = Callable[..., dict[str, Any]]
 
 
-def found(tmp_path: Path, *arguments: str | Path) -> dict[str, Any]:
-    """The command's figures, as it writes them."""
-    result = CliRunner().invoke(
-        command,
-        [*map(str, arguments), "--out", str(tmp_path), "--json", str(tmp_path / "figures.json")],
-        catch_exceptions=False,
-    )
-    assert result.exit_code == 0
-    document: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
-    assert Path(document["picture"]).stat().st_size > 10_000
-    return document
-
-
-def test_intel_5300_timing_phase_and_coherence(captures: Path, tmp_path: Path) -> None:
-    figures = found(tmp_path, captures / "intel5300/sample_0x5_64_3000.dat")
+def test_intel_5300_timing_phase_and_coherence(captures: Path, found: Found) -> None:
+    figures = found(command, captures / "intel5300/sample_0x5_64_3000.dat")
     assert figures["packets"] == 2998
     assert figures["timing_offset_std_s"] == pytest.approx(8.6e-9, rel=0.05)
     assert figures["timing_offset_std_unwrapped_s"] == pytest.approx(8.6e-9, rel=0.05)
@@ -42,8 +29,8 @@ def test_intel_5300_timing_phase_and_coherence(captures: Path, tmp_path: Path) -
     assert {pair["ambiguity"] for pair in figures["pairs"]} == {"none"}
 
 
-def test_three_breaths_once_quarter_turns_are_taken_back(captures: Path, tmp_path: Path) -> None:
-    figures = found(tmp_path, captures / "intel5300/3breaths.dat")
+def test_three_breaths_once_quarter_turns_are_taken_back(captures: Path, found: Found) -> None:
+    figures = found(command, captures / "intel5300/3breaths.dat")
     assert figures["ambiguity"] == "quarter turn"
     pair = next(pair for pair in figures["pairs"] if pair["pair"] == "rx1/rx0")
     assert pair["coherence_before"] < 0.2
@@ -54,8 +41,8 @@ def test_three_breaths_once_quarter_turns_are_taken_back(captures: Path, tmp_pat
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_gestures_are_coherent_across_antennas_only(captures: Path, tmp_path: Path, number: int) -> None:
-    figures = found(tmp_path, captures / f"intel5300/csi_a{number}_1_vol8.dat")
+def test_gestures_are_coherent_across_antennas_only(captures: Path, found: Found, number: int) -> None:
+    figures = found(command, captures / f"intel5300/csi_a{number}_1_vol8.dat")
     assert figures["common_phase_coherence"] < 0.06
     assert figures["ambiguity"] == "none"
     assert all(0.965 <= pair["coherence"] <= 0.998 for pair in figures["pairs"])
@@ -64,8 +51,8 @@ def test_gestures_are_coherent_across_antennas_only(captures: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "kind", "std_s"), [("ath_csi_1.dat", "Atheros", 16.2e-9), ("rx_by_qca9300.csi", "PicoScenes", 13.2e-9)]
 )
-def test_atheros_cards(captures: Path, tmp_path: Path, name: str, kind: str, std_s: float) -> None:
-    figures = found(tmp_path, captures / "atheros" / name)
+def test_atheros_cards(captures: Path, found: Found, name: str, kind: str, std_s: float) -> None:
+    figures = found(command, captures / "atheros" / name)
     assert figures["kind"] == kind
     assert figures["timing_offset_std_unwrapped_s"] == pytest.approx(std_s, rel=0.02)
     assert figures["ambiguity"] == "none"
@@ -73,8 +60,8 @@ def test_atheros_cards(captures: Path, tmp_path: Path, name: str, kind: str, std
 
 
 @pytest.mark.parametrize("name", ["HT20_2452", "VHT20_5500", "VHT40_5500", "VHT80_5500"])
-def test_ax210_half_turns(captures: Path, tmp_path: Path, name: str) -> None:
-    figures = found(tmp_path, captures / f"ax210_feitcsi/{name}.csi")
+def test_ax210_half_turns(captures: Path, found: Found, name: str) -> None:
+    figures = found(command, captures / f"ax210_feitcsi/{name}.csi")
     assert figures["ambiguity"] == "half turn"
     assert figures["carrier_hz"] == pytest.approx(float(name[-4:]) * 1e6, abs=31e6)
     (pair,) = figures["pairs"]
@@ -96,16 +83,16 @@ def test_angles_after_calibration(captures: Path) -> None:
     assert max(errors) < 6.0
 
 
-def test_angle_by_the_command_needs_no_more_than_the_calibration(captures: Path, tmp_path: Path) -> None:
+def test_angle_by_the_command_needs_no_more_than_the_calibration(captures: Path, found: Found) -> None:
     folder = captures / "intel5300_aoa"
     known = ("--calibration", folder / "1.0-0-1.dat", "--calibration", folder / "2.0-0-2.dat")
-    figures = found(tmp_path, folder / "1.5-30r-4.dat", *known)
+    figures = found(command, folder / "1.5-30r-4.dat", *known)
     assert abs(figures["angle_of_arrival_deg"]) == pytest.approx(30.0, abs=3.0)
 
 
-def test_clock_of_bob_against_alice(captures: Path, tmp_path: Path) -> None:
+def test_clock_of_bob_against_alice(captures: Path, found: Found) -> None:
     folder = captures / "reciprocity"
-    figures = found(tmp_path, folder / "tmp_521_12__tmp_alice.dat", "--against", folder / "tmp_521_12__tmp_bob.dat")
+    figures = found(command, folder / "tmp_521_12__tmp_alice.dat", "--against", folder / "tmp_521_12__tmp_bob.dat")
     assert figures["clock_rate_ppm"] == pytest.approx(-2.57, abs=0.3)
     assert figures["amplitude_correlation"] == pytest.approx(0.955, abs=0.01)
     assert figures["amplitude_correlation_shifted"] < 0.0
@@ -119,11 +106,11 @@ def test_csi_itself_agrees_with_csiread_on_whole_files(captures: Path) -> None:
     assert np.array_equal(read_csi(path).values, reader.csi.transpose(3, 2, 0, 1).astype(np.complex64))
 
 
-def test_a_real_file_cut_anywhere_is_read_as_far_as_it_goes(captures: Path, tmp_path: Path) -> None:
+def test_a_real_file_cut_anywhere_is_read_as_far_as_it_goes(captures: Path, tmp_path: Path, found: Found) -> None:
     content = (captures / "ax210_feitcsi/VHT40_5500.csi").read_bytes()
     cut = tmp_path / "cut.csi"
     cut.write_bytes(content[: len(content) // 2 + 7])
-    figures = found(tmp_path, cut)
+    figures = found(command, cut)
     assert figures["packets"] == 13
     assert any("cut short" in note for note in figures["notes"])
     assert math.isfinite(figures["timing_offset_std_s"])

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from testbed.commands.iq import command
 
 pytestmark = pytest.mark.real_data
-
-
-def found(tmp_path: Path, *arguments: str | Path) -> dict[str, Any]:
-    """The command's figures, as it writes them."""
-    result = CliRunner().invoke(
-        command,
-        [*map(str, arguments), "--out", str(tmp_path), "--json", str(tmp_path / "figures.json")],
-        catch_exceptions=False,
-    )
-    assert result.exit_code == 0
-    document: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
-    assert Path(document["picture"]).stat().st_size > 10_000
-    return document
+Found = Callable[..., dict[str, Any]]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +24,9 @@ def found(tmp_path: Path, *arguments: str | Path) -> dict[str, Any]:
         ("dot11n_65mbps*", -35227, 18),
     ],
 )
-def test_wifi_offsets(captures: Path, tmp_path: Path, pattern: str, cfo_hz: float, packets: int) -> None:
+def test_wifi_offsets(captures: Path, found: Found, pattern: str, cfo_hz: float, packets: int) -> None:
     (path,) = (captures / "wifi_iq").glob(pattern)
-    figures = found(tmp_path, path, "--rate-hz", "20e6")
+    figures = found(command, path, "--rate-hz", "20e6")
     assert figures["format"] == "ci16"
     assert figures["cfo_hz"] == pytest.approx(cfo_hz, abs=300)
     assert 400 < figures["cfo_std_hz"] < 760
@@ -49,9 +36,9 @@ def test_wifi_offsets(captures: Path, tmp_path: Path, pattern: str, cfo_hz: floa
     assert {"12": 12, "24": 24, "48": 48, "13": 1, "65": 7}[pattern[7:9]] in megabits
 
 
-def test_wifi_sampling_offset_is_that_of_the_carrier(captures: Path, tmp_path: Path) -> None:
+def test_wifi_sampling_offset_is_that_of_the_carrier(captures: Path, found: Found) -> None:
     (path,) = (captures / "wifi_iq").glob("dot11a_12mbps*")
-    figures = found(tmp_path, path, "--rate-hz", "20e6")
+    figures = found(command, path, "--rate-hz", "20e6")
     # One crystal: the ratio is a carrier in the 5 GHz band.
     assert 4.5e9 < figures["carrier_by_one_crystal_hz"] < 6.0e9
 
@@ -67,7 +54,7 @@ def test_wifi_sampling_offset_is_that_of_the_carrier(captures: Path, tmp_path: P
 @pytest.mark.parametrize("given", [True, False])
 def test_lte_cell_and_offsets(
     captures: Path,
-    tmp_path: Path,
+    found: Found,
     name: str,
     rate_hz: float,
     form: str,
@@ -77,7 +64,7 @@ def test_lte_cell_and_offsets(
     given: bool,
 ) -> None:
     options = ["--rate-hz", str(rate_hz), "--format", form] if given else []
-    figures = found(tmp_path, captures / "lte_iq" / name, *options)
+    figures = found(command, captures / "lte_iq" / name, *options)
     assert figures["format"] == form
     assert figures["rate_hz"] == rate_hz
     assert figures["cell_identity"] == identity
