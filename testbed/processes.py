@@ -14,8 +14,10 @@ from pathlib import Path
 
 from testbed.scenario import Scenario, dumps
 
-__all__ = ["Child", "EtherChild", "end", "start_agent"]
+__all__ = ["ONE_THREAD", "Child", "EtherChild", "end", "start_agent"]
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Environment of a process whose linear algebra is to take one thread: numpy heeds it when it is imported."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,7 +27,7 @@ class Child:
     def __init__(self, arguments: list[str], *, interpreter: str = "") -> None:
         self._interpreter = interpreter
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | ONE_THREAD
         environment["PYTHONPATH"] = os.pathsep.join(
             str(path) for path in (_ROOT, os.environ.get("PYTHONPATH", "")) if str(path)
         )

@@ -20,7 +20,7 @@ from testbed.radio.base import Applied, Radio, RadioError, Reception, RefusalErr
 from testbed.scenario import Scenario, loads
 from testbed.transmit_correction import SETTING, Correction
 
-__all__ = ["RadioWorker", "Recorded", "slot_burst"]
+__all__ = ["RadioWorker", "Recorded", "frame_departures", "slot_burst"]
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,18 @@ def _recorded(
                 applied = replace(applied, details=applied.details | {SETTING: asdict(correction)})
     reception = radio.receive(schedule.round_samples(scenario))
     reception = replace(reception, samples=np.ascontiguousarray(reception.samples))
-    # The device stamps the burst; the frames follow at whole samples of the same counter.
-    departures = tuple(
+    return Recorded(index, reception, applied, frame_departures(reception, scenario, node))
+
+
+def frame_departures(reception: Reception, scenario: Scenario, node: int) -> tuple[Departure, ...]:
+    """Departure of each frame of a node's slot: the device stamps the burst, whose frames follow at whole samples of
+    the same counter; empty where it stamps none."""
+    begin = schedule.slot_offset_samples(scenario, node)
+    return tuple(
         Departure(frame, stamp.tick + offset - begin, stamp.fraction)
         for stamp in reception.departures[:1]
         for frame, offset in enumerate(schedule.frame_offsets_samples(scenario, node))
     )
-    return Recorded(index, reception, applied, departures)
 
 
 def slot_burst(scenario: Scenario, node: int, index: int) -> NDArray[np.complex64]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import UserError
+from testbed.processes import ONE_THREAD
 
 __all__ = ["Replayed", "folders", "replay_all"]
 
@@ -62,7 +63,7 @@ def replay_all(
         Replays at once, each a process of one thread.
     """
     jobs = list(zip(recordings, folders(recordings, out), strict=True))
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | ONE_THREAD
 
     def one(recording: Path, folder: Path) -> Replayed:
         command = [sys.executable, "-m", "testbed.cli", "replay", str(recording), "--out", str(folder), *options]

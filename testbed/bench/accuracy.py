@@ -26,6 +26,7 @@ from testbed.bench import (
 )
 from testbed.bench.rows import BenchRow, rmse_row, share_row
 from testbed.methods import usable_with
+from testbed.processes import ONE_THREAD
 from testbed.results import LinkRow
 
 __all__ = ["BENCHES", "run_bench"]
@@ -190,8 +191,8 @@ def _spread(
     work: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: Progress, name: str, each: int = 1
 ) -> list[Any]:
     """Results of ``work`` for every item, on ``workers`` processes of one thread each; an item counts ``each``."""
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    for variable, value in ONE_THREAD.items():
+        os.environ.setdefault(variable, value)
     if workers == 1:
         return [_told(progress, number * each, name, work(item)) for number, item in enumerate(items, start=1)]
     done = []

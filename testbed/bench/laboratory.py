@@ -58,18 +58,5 @@ def _checked(name: str, answer: Applied | Failed | Recorded) -> Applied | Record
 def _capture(name: str, answer: Applied | Recorded) -> Capture:
     if not isinstance(answer, Recorded):
         raise RunError(f"{name}: its radio answered out of turn")
-    reception, applied = answer.reception, answer.applied
-    return Capture(
-        node=name,
-        round=answer.round,
-        samples=reception.samples,
-        full_scale=reception.full_scale,
-        rate_hz=applied.rate_hz,
-        carrier_hz=applied.carrier_hz,
-        stretches=reception.stretches,
-        stream=reception.stream,
-        departures=answer.departures,
-        settings=applied.details,
-        truth=reception.truth,
-        events=reception.events,
-    )
+    applied = answer.applied
+    return answer.reception.capture(name, answer.round, applied, answer.departures, applied.details)

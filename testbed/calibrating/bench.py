@@ -14,10 +14,10 @@ from typing import Self
 import numpy as np
 
 from testbed import schedule
-from testbed.capture import Capture, Departure
+from testbed.capture import Capture
 from testbed.radio import open_radio
 from testbed.radio.base import Applied, Radio, RadioError, Settings, command_error
-from testbed.radio_worker import slot_burst
+from testbed.radio_worker import frame_departures, slot_burst
 from testbed.scenario import Scenario
 
 __all__ = ["Bench"]
@@ -118,22 +118,5 @@ class Bench:
         begin = schedule.slot_offset_samples(scenario, place)
         radio.transmit(np.float32(amplitude) * slot_burst(scenario, place, index), offset_samples=begin)
         reception = radio.receive(schedule.round_samples(scenario))
-        offsets = schedule.frame_offsets_samples(scenario, place)
-        return Capture(
-            node=name,
-            round=index,
-            samples=reception.samples,
-            full_scale=reception.full_scale,
-            rate_hz=applied.rate_hz,
-            carrier_hz=applied.carrier_hz,
-            stretches=reception.stretches,
-            stream=reception.stream,
-            departures=tuple(
-                Departure(frame, stamp.tick + offset - begin, stamp.fraction)
-                for stamp in reception.departures[:1]
-                for frame, offset in enumerate(offsets)
-            ),
-            settings=applied.details | reception.conditions,
-            truth=reception.truth,
-            events=reception.events,
-        )
+        settings = applied.details | reception.conditions
+        return reception.capture(name, index, applied, frame_departures(reception, scenario, place), settings)

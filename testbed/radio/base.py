@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.capture import Departure, Stretch
+from testbed.capture import Capture, Departure, Stretch
 from testbed.errors import RunError, UserError
 
 __all__ = ["Applied", "Capabilities", "Radio", "RadioError", "Reception", "RefusalError", "Settings", "command_error"]
@@ -80,6 +80,25 @@ class Reception:
     """What went wrong: {code, text}."""
     conditions: dict[str, float] = field(default_factory=dict)
     """What was measured of the device meanwhile, where it tells: ``temperature_c``; beside `Applied.details`."""
+
+    def capture(
+        self, node: str, index: int, applied: Applied, departures: tuple[Departure, ...], settings: dict[str, Any]
+    ) -> Capture:
+        """The reception as what ``node`` recorded in round ``index``, with the departures of its slot's frames."""
+        return Capture(
+            node=node,
+            round=index,
+            samples=self.samples,
+            full_scale=self.full_scale,
+            rate_hz=applied.rate_hz,
+            carrier_hz=applied.carrier_hz,
+            stretches=self.stretches,
+            stream=self.stream,
+            departures=departures,
+            settings=settings,
+            truth=self.truth,
+            events=self.events,
+        )
 
 
 class Radio(Protocol):

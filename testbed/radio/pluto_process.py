@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.processes import ONE_THREAD
 from testbed.radio import pluto_link as link
 from testbed.radio.base import RadioError, RefusalError, Settings
 from testbed.radio.pluto_device import SetUp
@@ -47,7 +48,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.connection, theirs = socket.socketpair()
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | ONE_THREAD
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", ""))))
         with theirs:
             self.process = subprocess.Popen(

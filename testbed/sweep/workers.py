@@ -16,6 +16,7 @@ from multiprocessing.connection import wait as wait_connections
 from typing import Any
 
 from testbed.errors import RunError, UserError
+from testbed.processes import ONE_THREAD
 from testbed.sweep.point import Outcome, Task
 
 __all__ = ["on_cluster", "on_processes"]
@@ -24,7 +25,6 @@ Work = Callable[[Task], Outcome]
 _AHEAD = 4
 """Tasks handed out beyond each worker's own, so that none waits; more would only be memory."""
 _ANSWER_S = 10.0
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _DIED = "its process died, twice"
 
 
@@ -83,8 +83,8 @@ def _pooled(tasks: Iterator[Task], work: Work, workers: int, lost: list[Task]) -
 @contextmanager
 def _of_one_thread() -> Iterator[None]:
     """Processes that start meanwhile do their linear algebra in one thread, which numpy settles when it is imported."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:
