@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import cos, radians, sin
+from math import cos, log, radians, sin
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.channel import ChannelState
+from dsp.synchronization.chain_response import ChainResponse, evened
 from testbed.calibration_records import (
     AntennaResponse,
     ChainConstants,
+    ChainShape,
     Record,
     load_records,
     matching,
@@ -23,9 +26,10 @@ from testbed.calibration_records import (
 )
 from testbed.capture import Capture
 from testbed.errors import UserError
+from testbed.nominal_chains import nominal_response
 from testbed.scenario import Scenario
 
-__all__ = ["CALIBRATION_NAME", "Calibration", "ChainDelays", "balanced"]
+__all__ = ["CALIBRATION_NAME", "Calibration", "ChainDelays", "balanced", "chain_response"]
 
 CALIBRATION_NAME = "calibration"
 """Folder within a run's, with the files that the run was given."""
@@ -55,25 +59,35 @@ class Calibration:
     records : sequence of `Record`, optional
         Calibrations on file, newest first; `meet` chooses among them for the devices that captures come from. None
         is not an empty sequence: with no files asked for, nothing is said of a device that has none.
+    shapes : mapping, optional
+        Receive over transmit chains of the nodes, as far as they are known beforehand.
     """
 
-    def __init__(self, nodes: Mapping[str, ChainDelays] | None = None, records: Sequence[Record] | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, ChainDelays] | None = None,
+        records: Sequence[Record] | None = None,
+        shapes: Mapping[str, ChainResponse] | None = None,
+    ) -> None:
         self.nodes = dict(nodes or {})
+        self._shapes = dict(shapes or {})
         self._records = records
         self._used: dict[str, Record] = {}
         self._said: set[tuple[str, str]] = set()
 
     @classmethod
     def simulated(cls, scenario: Scenario) -> Calibration:
-        """What the scenario says of its simulated nodes."""
+        """What the scenario says of its simulated nodes, and their devices' own filters of their bandwidths."""
+        shapes = {node.name: nominal_response(scenario, node) for node in scenario.node}
         return cls(
-            {
+            shapes={name: shape for name, shape in shapes.items() if shape is not None},
+            nodes={
                 node.name: ChainDelays(
                     node.front_end.transmit_delay_s, node.front_end.receive_delay_s, node.front_end.leakage_delay_s
                 )
                 for node in scenario.node
                 if node.in_ether
-            }
+            },
         )
 
     @classmethod
@@ -140,6 +154,11 @@ class Calibration:
             for node, record in self._used.items()
             if record.chain is not None
         }
+        self._shapes = {
+            node: chain_response(record.shape)
+            for node, record in self._used.items()
+            if record.shape is not None and len(sessions) <= 1
+        }
         new = [one for one in said if (one[0], one[2]) not in self._said]
         self._said |= {(node, text) for node, _, text in new}
         return new
@@ -159,6 +178,10 @@ class Calibration:
         made = self.corrected(node, unit)
         return np.stack([made.real, made.imag], axis=1).astype(np.float64)
 
+    def evened(self, receiver: str, transmitter: str, csi: ChannelState) -> ChannelState:
+        """CSI of a link as if both nodes' chains were alike over frequency, as far as is known how they differ."""
+        return evened(csi, self._shapes.get(receiver), self._shapes.get(transmitter))
+
     def leakage_fraction(self, node: str, rate_hz: Fraction) -> float | None:
         """Fraction of a sample by which the leakage arrives after a whole number of samples; None if not calibrated."""
         delays = self.nodes.get(node)
@@ -176,6 +199,12 @@ class Calibration:
 
 def _asymmetry(record: Record) -> float | None:
     return None if record.chain is None else record.chain.asymmetry_s
+
+
+def chain_response(shape: ChainShape) -> ChainResponse:
+    """What a file holds of a device's chains over frequency, to be divided out."""
+    gain = tuple(float(value) * log(10.0) / 20.0 for value in shape.gain_db)
+    return ChainResponse(shape.edge_hz, gain, tuple(radians(value) for value in shape.phase_deg))
 
 
 def _delays(chain: ChainConstants, rate_hz: float, *, comparable: bool) -> ChainDelays:

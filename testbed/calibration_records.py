@@ -20,6 +20,7 @@ from testbed.formats.atomic import plain_number, write_atomically
 __all__ = [
     "AntennaResponse",
     "ChainConstants",
+    "ChainShape",
     "Gains",
     "Linearity",
     "Record",
@@ -66,6 +67,21 @@ class ChainConstants(_Table, frozen=True, kw_only=True):
     common_s: float | None = None
     """What the device adds to twice the half-sum of both directions: -l by leakage, R + T by time stamp."""
     common_std_s: float | None = None
+
+
+class ChainShape(_Table, frozen=True, kw_only=True):
+    """Receive chain over transmit chain, as Legendre series of frequency over the band, from order 1.
+
+    Against the session's first device, as the asymmetry is; a phase's order 1 is a delay, and zero here.
+    """
+
+    edge_hz: float
+    """From the carrier to where the series' argument is one."""
+    gain_db: tuple[float, ...]
+    phase_deg: tuple[float, ...]
+    std_db: float
+    """Root mean square deviation of the gain over the band."""
+    std_deg: float
 
 
 class AntennaResponse(_Table, frozen=True, kw_only=True):
@@ -127,6 +143,8 @@ class Record(_Table, frozen=True, kw_only=True):
     temperature_c: float | None = None
     firmware: str = ""
     chain: ChainConstants | None = None
+    shape: ChainShape | None = None
+    """Absent where the session saw the device in one direction only."""
     antenna: tuple[AntennaResponse, ...] = ()
     leakage_dbfs: float | None = None
     linearity: Linearity | None = None

@@ -201,9 +201,9 @@ def _observation(
         forward.csi.symbol_s, float(forward.csi.carrier_hz), (forward.receiver, forward.transmitter), separation_s
     )
     return Observation(
-        forward=averaged(forward, standing=standing),
+        forward=_evened(forward, calibration, standing=standing),
         departure=None if departed is None else departed.moment,
-        reverse=None if reverse is None else averaged(reverse, standing=standing),
+        reverse=None if reverse is None else _evened(reverse, calibration, standing=standing),
         reverse_departure=None if returned is None else returned.moment,
         port=port,
         chain_constant_s=constant_s,
@@ -216,6 +216,11 @@ def _observation(
         separation_s=separation_s,
         extras=_extras(forward, scenario) | dict(inputs.given),
     )
+
+
+def _evened(heard: Heard, calibration: Calibration, *, standing: bool) -> ChannelState:
+    """Averaged CSI of a direction, without what the nodes' chains differ by over frequency."""
+    return calibration.evened(heard.receiver.name, heard.transmitter.name, averaged(heard, standing=standing))
 
 
 def _phase_noise_share(scenario: Scenario, forward: Heard, reverse: Heard | None) -> float:

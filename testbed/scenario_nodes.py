@@ -134,6 +134,10 @@ class Pluto(Table, frozen=True, kw_only=True):
         """Whether it stands in the simulated surroundings."""
         return self.uri == "simulated"
 
+    def bandwidth_at(self, rate_hz: float) -> int:
+        """RF bandwidth that the device is given at a sample rate."""
+        return round(self.bandwidth_hz or min(max(0.9 * rate_hz, 200e3), 56e6))
+
 
 class Usrp(Table, frozen=True, kw_only=True):
     """A USRP; what its model cannot do is refused by its driver."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.calibrating.bench import Bench
+from testbed.calibrating.chain_shapes import chain_shapes
 from testbed.calibrating.chains import (
     Exchange,
     NodeConstants,
@@ -21,10 +22,11 @@ from testbed.calibrating.chains import (
     start_latency,
 )
 from testbed.calibrating.front_ends import Receivers, level, linearity, slot_samples_of
-from testbed.calibration import Calibration, ChainDelays, balanced
+from testbed.calibration import Calibration, ChainDelays, balanced, chain_response
 from testbed.calibration_records import (
     AntennaResponse,
     ChainConstants,
+    ChainShape,
     Linearity,
     Record,
     gains_of,
@@ -88,9 +90,9 @@ def measure(scenario: Scenario, wishes: Wishes, progress: Callable[[int, str], N
     names = [node.name for node in scenario.node]
     receivers = Receivers(scenario, cable=wishes.cable)
     with Bench(scenario) as bench:
-        latencies = _starts(scenario, bench, receivers, wishes.starts, progress)
+        latencies, shapes = _starts(scenario, bench, receivers, wishes.starts, progress)
         fractions = {name: mean_fraction(found) for name, found in latencies.items() if found}
-        first, rows = _rounds(scenario, bench, receivers, wishes, fractions, progress)
+        first, rows = _rounds(scenario, bench, receivers, wishes, fractions, shapes, progress)
         lines = _steps(scenario, bench, wishes, progress) if wishes.steps else {}
     reference = _reference(scenario, first, common_clock=wishes.common_clock)
     stamped = {name: bool(first[name].departures) for name in names}
@@ -123,6 +125,7 @@ def measure(scenario: Scenario, wishes: Wishes, progress: Callable[[int, str], N
             msgspec.structs.replace(
                 record,
                 antenna=receivers.of(name),
+                shape=shapes.get(name),
                 leakage_dbfs=None
                 if own is None
                 else level(slot_samples_of(scenario, capture, own), capture.full_scale).dbfs,
@@ -146,8 +149,9 @@ def _with_one_method(scenario: Scenario) -> Scenario:
 
 def _starts(
     scenario: Scenario, bench: Bench, receivers: Receivers, starts: int, progress: Callable[[int, str], None]
-) -> dict[str, list[StartLatency]]:
-    """Latency of every node in each of so many streams; none of a node that does not hear itself."""
+) -> tuple[dict[str, list[StartLatency]], dict[str, ChainShape]]:
+    """Latency of every node in each of so many streams, none of a node that does not hear itself; and the shapes of
+    their chains."""
     raw = Pipeline(scenario, calibration=Calibration())
     rounds = []
     for index in range(starts):
@@ -157,14 +161,16 @@ def _starts(
         receivers.take(captures, raw.channels(index, captures))
         rounds.append(captures)
     found: dict[str, list[StartLatency]] = {node.name: [] for node in scenario.node}
-    corrected = Pipeline(scenario, calibration=_Partly(scenario, receivers, {}))
+    corrected = Pipeline(scenario, calibration=_Partly(scenario, receivers, {}, {}))
+    seen = []
     for index, captures in enumerate(rounds):
         states = corrected.channels(index, captures)
+        seen.append(states)
         for node in scenario.node:
             own = states.get((node.name, node.name))
             if own is not None:
                 found[node.name].append(start_latency(scenario, node.name, captures[node.name], own))
-    return found
+    return found, chain_shapes([node.name for node in scenario.node], seen)
 
 
 def _rounds(
@@ -173,10 +179,12 @@ def _rounds(
     receivers: Receivers,
     wishes: Wishes,
     fractions: Mapping[str, tuple[float, float]],
+    shapes: Mapping[str, ChainShape],
     progress: Callable[[int, str], None],
 ) -> tuple[Mapping[str, Capture], list[LinkRow]]:
-    """Captures of the first round, and what was found in all, with each node's fraction and no other constant."""
-    pipeline = Pipeline(scenario, calibration=_Partly(scenario, receivers, fractions))
+    """Captures of the first round, and what was found in all, with each node's fraction, its chains' shape, and no
+    other constant."""
+    pipeline = Pipeline(scenario, calibration=_Partly(scenario, receivers, fractions, shapes))
     first: Mapping[str, Capture] = {}
     for index in range(wishes.starts, wishes.starts + wishes.rounds):
         progress(index, f"round {index - wishes.starts + 1}")
@@ -188,14 +196,24 @@ def _rounds(
 
 
 class _Partly(Calibration):
-    """Knows where within a sample each node hears itself, and its receivers' imbalance, but adds to no delay.
+    """Knows where within a sample each node hears itself, its receivers' imbalance and its chains' shape, but adds to
+    no delay.
 
     Imbalance comes first: its image is another channel than the one that the two directions share.
     """
 
-    def __init__(self, scenario: Scenario, receivers: Receivers, fractions: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        receivers: Receivers,
+        fractions: Mapping[str, tuple[float, float]],
+        shapes: Mapping[str, ChainShape],
+    ) -> None:
         rate_hz = float(scenario.waveform.sample_rate_hz)
-        super().__init__({name: ChainDelays(transmit_s=value / rate_hz) for name, (value, _) in fractions.items()})
+        super().__init__(
+            {name: ChainDelays(transmit_s=value / rate_hz) for name, (value, _) in fractions.items()},
+            shapes={name: chain_response(shape) for name, shape in shapes.items()},
+        )
         self._imbalance = {
             node.name: tuple(
                 AntennaResponse(

@@ -192,7 +192,7 @@ class PlutoDevice:
             self._set_rate(rate_hz)
             sdr.rx_lo = carrier_hz
             sdr.tx_lo = carrier_hz
-            bandwidth_hz = round(options.bandwidth_hz or min(max(0.9 * rate_hz, 200e3), 56e6))
+            bandwidth_hz = options.bandwidth_at(rate_hz)
             sdr.rx_rf_bandwidth = bandwidth_hz
             sdr.tx_rf_bandwidth = bandwidth_hz
             for channel in range(self._channels):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -263,13 +263,6 @@ class EtherMedium(Medium):
             raise ConnectionAbortedError(str(error)) from None
 
     def _received(self, first: int, samples: int, settings: Settings, emissions: list[Emission]) -> NDArray[np.int16]:
-        # Analog filters differ between the directions and from those of other kinds of radio in the ether, which have
-        # none: a chain that is not reciprocal over the band (docs/reference/simulated-pluto.md).
-        settings = replace(
-            settings,
-            receive_path=settings.receive_path and replace(settings.receive_path, bandwidth_hz=None),
-            transmit_path=settings.transmit_path and replace(settings.transmit_path, bandwidth_hz=None),
-        )
         ether = self._ether
         if ether is None:
             raise RadioError("nobody is there to receive")
