@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import cos, log, radians, sin
+from math import cos, radians, sin
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,19 @@ from dsp.synchronization.chain_response import ChainResponse, evened
 from testbed.calibration_records import (
     AntennaResponse,
     ChainConstants,
-    ChainShape,
     Record,
     load_records,
     matching,
     save_record,
     serial_of_node,
+    stated_shape,
     stranger,
 )
 from testbed.capture import Capture
 from testbed.errors import UserError
-from testbed.nominal_chains import nominal_response
 from testbed.scenario import Scenario
 
-__all__ = ["CALIBRATION_NAME", "Calibration", "ChainDelays", "balanced", "chain_response"]
+__all__ = ["CALIBRATION_NAME", "Calibration", "ChainDelays", "balanced"]
 
 CALIBRATION_NAME = "calibration"
 """Folder within a run's, with the files that the run was given."""
@@ -61,6 +60,8 @@ class Calibration:
         is not an empty sequence: with no files asked for, nothing is said of a device that has none.
     shapes : mapping, optional
         Receive over transmit chains of the nodes, as far as they are known beforehand.
+    as_stated : bool
+        Take the shape of a simulated device's chains from what it states with its captures.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Calibration:
         nodes: Mapping[str, ChainDelays] | None = None,
         records: Sequence[Record] | None = None,
         shapes: Mapping[str, ChainResponse] | None = None,
+        as_stated: bool = False,
     ) -> None:
         self.nodes = dict(nodes or {})
+        self._as_stated = as_stated
         self._shapes = dict(shapes or {})
         self._records = records
         self._used: dict[str, Record] = {}
@@ -77,17 +80,16 @@ class Calibration:
 
     @classmethod
     def simulated(cls, scenario: Scenario) -> Calibration:
-        """What the scenario says of its simulated nodes, and their devices' own filters of their bandwidths."""
-        shapes = {node.name: nominal_response(scenario, node) for node in scenario.node}
+        """What the scenario says of its simulated nodes, and they of their own filters."""
         return cls(
-            shapes={name: shape for name, shape in shapes.items() if shape is not None},
-            nodes={
+            {
                 node.name: ChainDelays(
                     node.front_end.transmit_delay_s, node.front_end.receive_delay_s, node.front_end.leakage_delay_s
                 )
                 for node in scenario.node
                 if node.in_ether
             },
+            as_stated=True,
         )
 
     @classmethod
@@ -129,6 +131,9 @@ class Calibration:
     def meet(self, captures: Mapping[str, Capture]) -> list[tuple[str, str, str]]:
         """(node, code, text) of what is new to say, the files that hold for one round's devices being taken up."""
         if self._records is None:
+            if self._as_stated:
+                stated = {node: stated_shape(capture) for node, capture in captures.items()}
+                self._shapes |= {node: shape.response() for node, shape in stated.items() if shape is not None}
             return []
         said = []
         for node, capture in captures.items():
@@ -155,7 +160,7 @@ class Calibration:
             if record.chain is not None
         }
         self._shapes = {
-            node: chain_response(record.shape)
+            node: record.shape.response()
             for node, record in self._used.items()
             if record.shape is not None and len(sessions) <= 1
         }
@@ -199,12 +204,6 @@ class Calibration:
 
 def _asymmetry(record: Record) -> float | None:
     return None if record.chain is None else record.chain.asymmetry_s
-
-
-def chain_response(shape: ChainShape) -> ChainResponse:
-    """What a file holds of a device's chains over frequency, to be divided out."""
-    gain = tuple(float(value) * log(10.0) / 20.0 for value in shape.gain_db)
-    return ChainResponse(shape.edge_hz, gain, tuple(radians(value) for value in shape.phase_deg))
 
 
 def _delays(chain: ChainConstants, rate_hz: float, *, comparable: bool) -> ChainDelays:

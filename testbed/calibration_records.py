@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from math import degrees, log, radians
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dsp.synchronization.chain_response import ChainResponse
 from testbed.capture import Capture
 from testbed.errors import UserError
 from testbed.formats.atomic import plain_number, write_atomically
 
 __all__ = [
+    "CHAIN_SHAPE_KEY",
     "AntennaResponse",
     "ChainConstants",
     "ChainShape",
@@ -31,16 +34,20 @@ __all__ = [
     "save_record",
     "serial_of",
     "serial_of_node",
+    "stated_shape",
     "stranger",
     "temperature_of",
 ]
 
 VERSION = 1
+CHAIN_SHAPE_KEY = "chain_shape"
+"""Of a capture's settings."""
 _CARRIER_TOLERANCE = 1e-6
 _RATE_TOLERANCE = 1e-6
 _GAIN_TOLERANCE_DB = 0.5
 _TEMPERATURE_TOLERANCE_C = 15.0
 _GAIN_KEYS = ("rx_gain_db", "tx_gain_db", "tx_attenuation_db", "tx_power_dbm")
+_DB_OF_NEPER = 20.0 / log(10.0)
 _TEMPERATURE_KEYS = ("temperature_c",)
 
 
@@ -79,9 +86,27 @@ class ChainShape(_Table, frozen=True, kw_only=True):
     """From the carrier to where the series' argument is one."""
     gain_db: tuple[float, ...]
     phase_deg: tuple[float, ...]
-    std_db: float
+    std_db: float = 0.0
     """Root mean square deviation of the gain over the band."""
-    std_deg: float
+    std_deg: float = 0.0
+
+    @classmethod
+    def of(cls, response: ChainResponse, *, std: float = 0.0) -> ChainShape:
+        """Table of a response, whose deviation over the band is ``std`` nepers and as many radians."""
+        gain_db = tuple(_DB_OF_NEPER * value for value in response.gain)
+        phase_deg = tuple(degrees(value) for value in response.phase_rad)
+        return cls(
+            edge_hz=response.edge_hz,
+            gain_db=gain_db,
+            phase_deg=phase_deg,
+            std_db=_DB_OF_NEPER * std,
+            std_deg=degrees(std),
+        )
+
+    def response(self) -> ChainResponse:
+        """What is to be divided out."""
+        gain = tuple(value / _DB_OF_NEPER for value in self.gain_db)
+        return ChainResponse(self.edge_hz, gain, tuple(radians(value) for value in self.phase_deg))
 
 
 class AntennaResponse(_Table, frozen=True, kw_only=True):
@@ -183,6 +208,12 @@ def temperature_of(settings: dict[str, Any]) -> float | None:
     """Temperature that a device states among its settings."""
     found = next((settings[key] for key in _TEMPERATURE_KEYS if isinstance(settings.get(key), (int, float))), None)
     return None if found is None else float(found)
+
+
+def stated_shape(capture: Capture) -> ChainShape | None:
+    """Shape of its chains that a simulated device states among its settings, as no real one can."""
+    stated = (capture.settings or {}).get(CHAIN_SHAPE_KEY)
+    return None if stated is None else msgspec.convert(stated, ChainShape)
 
 
 def file_name(record: Record) -> str:

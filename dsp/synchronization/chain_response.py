@@ -21,7 +21,7 @@ from dsp.synchronization.reciprocity import likelihood_residual
 __all__ = ["RATIO_ORDER", "ChainRatio", "ChainResponse", "evened", "measured_ratio"]
 
 RATIO_ORDER = 8
-"""Of the polynomials by which a ratio is described: beyond it an AD936x's analog filters leave 1e-6."""
+"""Of the polynomials by which a ratio is described: beyond it an AD936x's analog filters leave 2e-5."""
 
 
 @dataclass(frozen=True)

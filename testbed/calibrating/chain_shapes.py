@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from math import degrees, log
 
 import numpy as np
 
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.synchronization.base import Observation
-from dsp.synchronization.chain_response import RATIO_ORDER, ChainRatio, measured_ratio
+from dsp.synchronization.chain_response import RATIO_ORDER, ChainRatio, ChainResponse, measured_ratio
 from testbed.calibration_records import ChainShape
 
 __all__ = ["chain_shapes"]
-
-_DB_OF_NEPER = 20.0 / log(10.0)
 
 
 def chain_shapes(
@@ -43,12 +40,8 @@ def chain_shapes(
     series = np.concatenate([np.zeros((1, RATIO_ORDER)), inverse @ np.array(means)])
     std = np.concatenate([np.zeros((1, RATIO_ORDER)), np.sqrt(inverse**2 @ np.square(deviations))])
     return {
-        name: ChainShape(
-            edge_hz=edge_hz,
-            gain_db=tuple(float(value) for value in _DB_OF_NEPER * own.real),
-            phase_deg=tuple(degrees(value) for value in own.imag),
-            std_db=_DB_OF_NEPER * _over_band(spread),
-            std_deg=degrees(_over_band(spread)),
+        name: ChainShape.of(
+            ChainResponse(edge_hz, tuple(map(float, own.real)), tuple(map(float, own.imag))), std=_over_band(spread)
         )
         for name, own, spread in zip(joined, series, std, strict=True)
     }

@@ -22,7 +22,7 @@ from testbed.calibrating.chains import (
     start_latency,
 )
 from testbed.calibrating.front_ends import Receivers, level, linearity, slot_samples_of
-from testbed.calibration import Calibration, ChainDelays, balanced, chain_response
+from testbed.calibration import Calibration, ChainDelays, balanced
 from testbed.calibration_records import (
     AntennaResponse,
     ChainConstants,
@@ -212,7 +212,7 @@ class _Partly(Calibration):
         rate_hz = float(scenario.waveform.sample_rate_hz)
         super().__init__(
             {name: ChainDelays(transmit_s=value / rate_hz) for name, (value, _) in fractions.items()},
-            shapes={name: chain_response(shape) for name, shape in shapes.items()},
+            shapes={name: shape.response() for name, shape in shapes.items()},
         )
         self._imbalance = {
             node.name: tuple(

@@ -10,15 +10,19 @@ from dataclasses import replace
 from fractions import Fraction
 
 import msgspec
+import numpy as np
 
+from dsp.synchronization.chain_response import ChainResponse
 from sim_backend.pluto.chain import clock_chain
 from sim_backend.pluto.medium import Medium
 from sim_backend.synthesizer import applied_carrier_hz
+from testbed.calibration_records import CHAIN_SHAPE_KEY, ChainShape
 from testbed.errors import UserError
 from testbed.radio.base import Applied, RadioError, Reception, Settings
 from testbed.radio.pluto import PlutoRadio
 from testbed.radio.simulated_pluto import EtherMedium, PlutoServer, serve_in_ether
 from testbed.scenario import Node, Pluto, Scenario
+from testbed.schedule import dsp_waveform
 
 __all__ = ["SimulatedPluto", "applied"]
 
@@ -65,7 +69,20 @@ class SimulatedPluto(PlutoRadio):
         except UserError as error:
             raise RadioError(str(error)) from None
         self._options = msgspec.structs.replace(self._options, uri=f"ip:127.0.0.1:{self._server.port}")
-        return super().configure(settings)
+        answer = super().configure(settings)
+        return replace(answer, details=answer.details | {CHAIN_SHAPE_KEY: msgspec.to_builtins(self._shape())})
+
+    def _shape(self) -> ChainShape:
+        """Receive over transmit filters as they are set, over the experiment's band: a delay is left to the chain's."""
+        assert self._server is not None
+        settings = self._server.pluto.engine.settings
+        edge_hz = float(np.max(np.abs(dsp_waveform(self._scenario).subcarrier_hz)))
+        frequency_hz, rate_hz = np.linspace(-edge_hz, edge_hz, 513), float(settings.rate_hz)
+        received, sent = (
+            np.ones(len(frequency_hz), np.complex128) if path is None else path.response(frequency_hz, rate_hz)
+            for path in (settings.receive_path, settings.transmit_path)
+        )
+        return ChainShape.of(ChainResponse.of(frequency_hz, received / sent))
 
     def receive(self, samples: int) -> Reception:
         """See `Radio.receive`."""
