@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,6 +186,12 @@ def _node_figures(scenario: Scenario, node: Node, record: Record, truths: _Truth
         truth = truths.fraction_s(node.name)
         truth = None if truth is None else _nearest(truth, value_s, rate_hz)
         add(node.name, "leakage_fraction", "s", value_s, truth, deviation, chain.starts)
+    if record.shape is not None and any(record.shape.gain_db):
+        shape = record.shape
+        for metric, unit, series, deviation in (
+            ("chain_gain", "dB", shape.gain_db, shape.std_db), ("chain_phase", "deg", shape.phase_deg, shape.std_deg)
+        ):  # fmt: skip
+            add(node.name, metric, unit, _over_band(series), deviation=deviation, trials=chain.starts if chain else 1)
     if record.leakage_dbfs is not None:
         add(node.name, "leakage_level", "dBFS", record.leakage_dbfs)
     if record.linearity is not None:
@@ -209,6 +216,11 @@ def _node_figures(scenario: Scenario, node: Node, record: Record, truths: _Truth
 def _nearest(value_s: float, to_s: float, rate_hz: float) -> float:
     """The value that is whole samples away from ``value_s`` and nearest to ``to_s``."""
     return value_s - round((value_s - to_s) * rate_hz) / rate_hz
+
+
+def _over_band(series: Sequence[float]) -> float:
+    """Root mean square over the band of a Legendre series from order one."""
+    return math.sqrt(sum(value**2 / (2 * order + 1) for order, value in enumerate(series, start=1)))
 
 
 def _row(
