@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import sqrt
+from math import log10, sqrt
 from typing import Any, Protocol
 
 from dsp.channel import ChannelState
 from dsp.moment import Moment
 from dsp.oscillator import PowerLaw
 
-__all__ = ["Method", "MissingInputError", "Need", "Observation", "Offset", "Port", "require"]
+__all__ = ["Method", "MissingInputError", "Need", "Observation", "Offset", "Port", "require", "undecided"]
 
 
 class Need(StrEnum):
@@ -124,6 +124,19 @@ class Offset:
     """Why invalid; or, where valid, what the reader should know (which method `auto` chose, relative to what)."""
     details: dict[str, Any] = field(default_factory=dict)
     """Diagnostics of the method, for notebooks and tests; not part of the results file."""
+
+
+def undecided(csi: ChannelState, reason: str = "") -> Offset:
+    """Offset of which only its epoch, the middle of the symbols of ``csi``, and the SNR are known; invalid."""
+    snr = csi.snr
+    return Offset(
+        to_s=None,
+        cfo_hz=None,
+        epoch=csi.reference.shifted(float(csi.symbol_s.mean())),
+        snr_db=10.0 * log10(snr) if snr > 0.0 else None,
+        valid=False,
+        reason=reason,
+    )
 
 
 class Method(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import exp, hypot, log, log10, perm, pi, sqrt
+from math import exp, log, perm, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,9 @@ from dsp import SPEED_OF_LIGHT_MPS
 from dsp.channel import FloatArray
 from dsp.localization import Station
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
-from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.cooperation_fit import StaticPaths, static_paths
 from dsp.synchronization.cooperation_paths import ActiveEcho, Scatterer
-from dsp.synchronization.fingerprint_scene import static_scene
+from dsp.synchronization.fingerprint_scene import scene_offset, static_scene
 
 __all__ = ["Cooperation", "CooperationCorrelation", "Predictions", "predictions"]
 
@@ -271,18 +270,9 @@ def _estimated(observation: Observation, *, associated: bool) -> Offset:
     receiver, transmitter = _stations(observation)
     predicted = predictions(echo, receiver, transmitter)
     scene = static_scene(csi)
-    blank = Offset(
-        to_s=None,
-        cfo_hz=scene.cfo_hz,
-        cfo_std_hz=hypot(scene.cfo_std_hz, observation.clock_std_hz),
-        epoch=csi.reference.shifted(scene.middle_s),
-        snr_db=10.0 * log10(max(csi.snr, 1e-12)),
-        valid=False,
-    )
-    if not scene.valid:
-        return replace(blank, reason=scene.reason)
-    if one_way_alias(csi, scene.cfo_hz):
-        return replace(blank, reason=ALIASED)
+    blank = scene_offset(csi, scene, clock_std_hz=observation.clock_std_hz)
+    if blank.reason:
+        return blank
     passive = static_paths(scene.values, scene.variance, scene.subcarrier_hz, carrier_hz=float(csi.carrier_hz))
     scatterers = len(np.unique(predicted.scatterer))
     if min(scatterers, len(passive.delay_s)) < _FEWEST_MATCHES:

@@ -8,7 +8,7 @@ from math import log10
 import numpy as np
 
 from dsp.channel import ComplexArray, FloatArray
-from dsp.synchronization.base import Need, Observation, Offset, require
+from dsp.synchronization.base import Need, Observation, Offset, require, undecided
 from dsp.synchronization.csi_ratio_fit import CircleFit, Ratios, circle_fit, line_power, ratios
 
 __all__ = ["CsiRatio", "CsiRatioFirstOrder"]
@@ -100,15 +100,7 @@ def _estimate(observation: Observation, *, exact: bool) -> Offset:
     csi = observation.forward
     if csi.values.shape[1] < _FEWEST_SYMBOLS:
         raise ValueError(f"the CSI ratio needs {_FEWEST_SYMBOLS} symbols, got {csi.values.shape[1]}")
-    snr = csi.snr
-    blank = Offset(
-        to_s=None,
-        cfo_hz=None,
-        epoch=csi.reference.shifted(float(csi.symbol_s.mean())),
-        snr_db=10.0 * log10(snr) if snr > 0.0 else None,
-        valid=False,
-        reason=_NO_OFFSET,
-    )
+    blank = undecided(csi, _NO_OFFSET)
     seen = ratios(csi)
     deaf = _deaf_antenna(seen)
     if deaf is not None:

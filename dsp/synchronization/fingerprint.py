@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import hypot, log10, pi
+from math import hypot, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,10 @@ from scipy import fft
 from dsp.channel import ChannelState, ComplexArray, FloatArray
 from dsp.moment import Moment
 from dsp.synchronization.base import MissingInputError, Need, Observation, Offset, require
-from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.common_frequencies import at_common_frequencies
 from dsp.synchronization.direction_difference import DirectionDifference, explained
 from dsp.synchronization.fingerprint_record import Fingerprint, change_of_reference_s
-from dsp.synchronization.fingerprint_scene import StaticScene, derotated, static_scene
+from dsp.synchronization.fingerprint_scene import StaticScene, derotated, scene_offset, static_scene
 from dsp.synchronization.matched_product import TwoWayLink
 from dsp.synchronization.reciprocity import likelihood_residual
 from dsp.synchronization.symbol_grid import grid_steps
@@ -253,19 +252,10 @@ class FingerprintMethod:
         spectrum = fingerprint_spectrum(csi, fingerprint)
         row = int(np.argmax(spectrum.values.max(axis=1)))
         scene = static_scene(derotated(csi, float(spectrum.doppler_hz[row])))
-        epoch = csi.reference.shifted(scene.middle_s)
-        blank = Offset(
-            to_s=None,
-            cfo_hz=scene.cfo_hz,
-            cfo_std_hz=hypot(scene.cfo_std_hz, observation.clock_std_hz),
-            epoch=epoch,
-            snr_db=10.0 * log10(max(csi.snr, 1e-12)),
-            valid=False,
-        )
-        if not scene.valid:
-            return replace(blank, reason=scene.reason)
-        if one_way_alias(csi, scene.cfo_hz):
-            return replace(blank, reason=ALIASED)
+        blank = scene_offset(csi, scene, clock_std_hz=observation.clock_std_hz)
+        if blank.reason:
+            return blank
+        epoch = blank.epoch
         match = _matched(scene, csi, fingerprint)
         age_s = None if fingerprint.taken else epoch.seconds_since(fingerprint.epoch)
         details = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import hypot, inf, pi
+from math import hypot, inf, log10, pi
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from dsp.phase_ramps import turned
 from dsp.sensing.detection import Detection, Search
 from dsp.sensing.path_model import unit_paths
 from dsp.sensing.slot import SlotSensing, sense
+from dsp.synchronization.base import Offset
+from dsp.synchronization.carrier_alias import ALIASED, one_way_alias
 from dsp.synchronization.slow_mover import slow_mover_doubt_hz
 from dsp.synchronization.symbol_grid import phase_frequency
 
-__all__ = ["StaticScene", "derotated", "static_scene"]
+__all__ = ["StaticScene", "derotated", "scene_offset", "static_scene"]
 
 _FALSE_ALARM_RATE = 1e-8
 """Per cell of the map: a path found in noise once in a few hundred slots."""
@@ -63,6 +65,29 @@ def derotated(csi: ChannelState, cfo_hz: float) -> ChannelState:
     angle = -2.0 * pi * cfo_hz * csi.symbol_s
     values = turned(csi.values, angle, angle / float(csi.carrier_hz), csi.subcarrier_hz)
     return replace(csi, values=values, cfo_reference_hz=csi.cfo_reference_hz + cfo_hz)
+
+
+def scene_offset(csi: ChannelState, scene: StaticScene, *, clock_std_hz: float) -> Offset:
+    """Carrier offset of a scene, without a time offset, invalid; with a reason where nothing more can be said of it.
+
+    Parameters
+    ----------
+    csi : ChannelState
+        Whose scene it is.
+    scene : StaticScene
+    clock_std_hz : float
+        Deviation that the clocks' wander adds to the carrier offset's.
+    """
+    reason = scene.reason if not scene.valid else ALIASED if one_way_alias(csi, scene.cfo_hz) else ""
+    return Offset(
+        to_s=None,
+        cfo_hz=scene.cfo_hz,
+        cfo_std_hz=hypot(scene.cfo_std_hz, clock_std_hz),
+        epoch=csi.reference.shifted(scene.middle_s),
+        snr_db=10.0 * log10(max(csi.snr, 1e-12)),
+        valid=False,
+        reason=reason,
+    )
 
 
 def static_scene(

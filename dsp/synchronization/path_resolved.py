@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import hypot, log10
+from math import hypot
 
 import numpy as np
 
 from dsp.channel import ChannelState, FloatArray
 from dsp.sensing.detection import Detections, Search
-from dsp.synchronization.base import Need, Observation, Offset, require
+from dsp.synchronization.base import Need, Observation, Offset, require, undecided
 from dsp.synchronization.carrier_alias import ALIASED, drifting_alias
 from dsp.synchronization.path_resolved_alignment import Aligned, aligned, mover_bound, moving, with_movers
 from dsp.synchronization.path_resolved_angle import first_antenna_lag_s, static_directions
@@ -185,14 +185,7 @@ def _estimate(observation: Observation, separate: Callable[[Aligned], _Separatio
     csi = observation.forward
     if csi.values.shape[1] < _FEWEST_SYMBOLS or np.count_nonzero(csi.weights.sum(axis=0)) < 4:
         raise ValueError(f"path-resolved methods need {_FEWEST_SYMBOLS} symbols and four subcarriers")
-    snr = csi.snr
-    blank = Offset(
-        to_s=None,
-        cfo_hz=None,
-        epoch=csi.reference.shifted(float(csi.symbol_s.mean())),
-        snr_db=10.0 * log10(snr) if snr > 0.0 else None,
-        valid=False,
-    )
+    blank = undecided(csi)
     state = aligned(csi)
     reason = _unusable(state)
     if reason:
