@@ -112,13 +112,15 @@ class Explanation:
         return max(self.to_std_s / self.plain_std_s, 1.0)
 
 
-def smooth_gain(difference: DirectionDifference) -> float:
-    """Twice the log-likelihood that smooth terms alone gain, in units of the noise seen.
+def smooth_gain(difference: DirectionDifference, *, least: float = 0.0) -> float:
+    """Twice the log-likelihood that smooth terms alone gain, in units of the noise seen, or stated if that is more.
 
-    Chi-squared with `SMOOTH_TERMS` degrees of freedom where the chains do not differ.
+    Chi-squared with `SMOOTH_TERMS` degrees of freedom where the chains do not differ. What is not ``least`` in units of
+    the noise stated is no more in those of the noise seen, for which nobody looks then.
     """
     plain, smooth = (_Fit(difference, [], smooth=wanted) for wanted in (False, True))
-    return (plain.misfit - smooth.misfit) / max(_noise_ratio(smooth.likelihood_ratio()[0]), 1.0)
+    gain = plain.misfit - smooth.misfit
+    return gain if gain < least else gain / max(_noise_ratio(smooth.likelihood_ratio()[0]), 1.0)
 
 
 def explained(

@@ -165,7 +165,7 @@ def frequency_doubt_hz(link: TwoWayLink, residual: Residual, found: Explanation,
 def non_reciprocal(link: TwoWayLink, residual: Residual) -> NonReciprocal:
     """Both explanations of what the aligned directions differ by; of differing chains only where they show at all."""
     difference = DirectionDifference.of(link, residual, residual.to_s)
-    shown = smooth_gain(difference) > _SMOOTH_SIGNIFICANCE
+    shown = smooth_gain(difference, least=_SMOOTH_SIGNIFICANCE) > _SMOOTH_SIGNIFICANCE
     paths = explained(difference, link, residual, smooth=False, fewest=int(shown))
     return NonReciprocal(paths, explained(difference, link, residual, smooth=True) if shown else None)
 
