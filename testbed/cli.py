@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": ("testbed.commands.compare", "Set runs side by side."),
     "sweep": ("testbed.commands.sweep", "Run an experiment at many points of its parameters."),
     "verify": ("testbed.commands.verify", "Hold finished runs against what must be so, with no truth known."),
-    "scenario": ("testbed.commands.scenario", "Check, show or begin an experiment file."),
+    "scenario": ("testbed.commands.scenario", "Check, show, explain or begin an experiment file."),
     "frame": ("testbed.commands.frame", "Write the frame that a node transmits."),
     "export": ("testbed.commands.export", "Write a run's arrays for numpy or MATLAB."),
     "csi": ("testbed.commands.csi", "Read a capture of WiFi channel state information."),

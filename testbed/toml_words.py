@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from testbed.scenario_domains import NAME_WORDS
 
-__all__ = ["number", "wrong_value"]
+__all__ = ["alternatives", "number", "wanted", "wrong_value"]
 
 _LISTS = (inspect.VarTupleType, inspect.ListType)
 _UNITS = {
@@ -72,8 +72,8 @@ def _translated(text: str, raw: dict[str, Any], root: inspect.Type) -> str:
     missing = re.fullmatch(r"Object missing required field `(.*)`", text)
     if missing:
         keys = (*keys, missing[1])
-        return f"{_shown(raw, keys)} is missing: give {_wanted(_type_at(root, keys), keys)}"
-    return f"{_shown(raw, keys)} is {_literal(_value_at(raw, keys))}, but must be {_wanted(_type_at(root, keys), keys)}"
+        return f"{_shown(raw, keys)} is missing: give {wanted(_type_at(root, keys), keys)}"
+    return f"{_shown(raw, keys)} is {_literal(_value_at(raw, keys))}, but must be {wanted(_type_at(root, keys), keys)}"
 
 
 def _shown(raw: dict[str, Any], keys: tuple[str | int, ...]) -> str:
@@ -113,7 +113,8 @@ def _literal(value: Any) -> str:
     return str(value)
 
 
-def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+def alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    """Types that a key may have, absence not among them."""
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     return [one for one in kinds if not isinstance(one, inspect.NoneType)]
 
@@ -122,7 +123,7 @@ def _type_at(root: inspect.Type, keys: tuple[str | int, ...]) -> inspect.Type:
     """Declared type of the field at ``keys``."""
     kind = root
     for key in keys:
-        kinds = _alternatives(kind)
+        kinds = alternatives(kind)
         if isinstance(key, int):
             kind = next(one.item_type for one in kinds if isinstance(one, _LISTS))
         else:
@@ -132,17 +133,20 @@ def _type_at(root: inspect.Type, keys: tuple[str | int, ...]) -> inspect.Type:
 
 
 def _table(root: inspect.Type, keys: tuple[str | int, ...]) -> inspect.StructType:
-    return next(kind for kind in _alternatives(_type_at(root, keys)) if isinstance(kind, inspect.StructType))
+    return next(kind for kind in alternatives(_type_at(root, keys)) if isinstance(kind, inspect.StructType))
 
 
-def _wanted(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
-    """What a key wants, in words."""
-    return " or ".join(_wanted_one(one, keys) for one in _alternatives(kind))
+def wanted(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
+    """What the key at ``keys``, of the declared type ``kind``, wants, in words."""
+    return " or ".join(_wanted_one(one, keys) for one in alternatives(kind))
 
 
 def _wanted_one(kind: inspect.Type, keys: tuple[str | int, ...]) -> str:
     name = next(key for key in reversed(keys) if isinstance(key, str))
-    unit = _UNITS.get(name.rsplit("_", 1)[-1]) if "_" in name else None
+    what, _, per_second = name.partition("_per_s")
+    unit = _UNITS.get(what.rsplit("_", 1)[-1]) if "_" in what else None
+    if unit and name != what and not per_second:
+        unit += " per second"
     match kind:
         case inspect.BoolType():
             return "true or false"
@@ -197,4 +201,5 @@ def _range(kind: inspect.IntType | inspect.FloatType) -> str:
 
 def number(value: float) -> str:
     """Shortest usual form: 2.4e9."""
-    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:g}")
+    short = f"{value:g}" if float(f"{value:g}") == value else str(value)
+    return re.sub(r"e\+?(-?)0*", r"e\1", short)

@@ -1,4 +1,4 @@
-"""`isac scenario`: check, show or begin an experiment file."""
+"""`isac scenario`: check, show, explain or begin an experiment file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 @click.group("scenario")
 def command() -> None:
-    """Check, show or begin an experiment file."""
+    """Check, show, explain or begin an experiment file."""
 
 
 @command.command("check")
@@ -48,6 +48,24 @@ def show(file: Path) -> None:
     from testbed.scenario import dumps, load
 
     click.echo(dumps(load(file)), nl=False)
+
+
+@command.command("keys", short_help="Say what every key means, wants, and is by default.")
+@click.argument("names", nargs=-1, metavar="[TABLE | TABLE.KEY]...")
+def keys(names: tuple[str, ...]) -> None:
+    """Say what every key of the experiment file means, what it wants, and what it is where it is left out; of the
+    tables or keys named, such as round or node.pluto.uri.
+    """
+    from textwrap import wrap
+
+    from testbed.scenario_keys import chosen
+
+    for table in chosen(names):
+        click.echo(f"{table.head}  {table.sentence}")
+        for key in table.keys:
+            click.echo(f"  {key.name}: {key.wants}; {f'default {key.default}' if key.default else 'required'}")
+            for line in wrap(key.sentence, 100):
+                click.echo(f"      {line}")
 
 
 @command.command("new", short_help="Write an experiment to begin with into FILE.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from testbed.errors import UserError
 from testbed.results import RESULTS_NAME, load_results
 from testbed.run_folder import refuse_no_folder
 from testbed.scenario import Scenario, load
+from testbed.toml_file import parse, read_text
 
 __all__ = ["LinkProducts", "Row", "RunData", "epoch_seconds", "link_name", "read_run", "rising_seconds"]
 
@@ -139,10 +139,7 @@ def _scenario(folder: Path) -> dict[str, Any]:
     path = folder / "scenario.toml"
     if not path.is_file():
         return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid TOML ({error})") from error
+    return parse(read_text(path), source=str(path))
 
 
 def _products(folder: Path) -> tuple[dict[str, LinkProducts], str]:

@@ -79,7 +79,14 @@ def follow(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["tutorial.md", "how-to/foreign-recordings.md", "how-to/own-method.md", "how-to/firmware.md"]
+    "page",
+    [
+        "tutorial.md",
+        "how-to/foreign-recordings.md",
+        "how-to/own-method.md",
+        "how-to/firmware.md",
+        "reference/experiment-file.md",
+    ],
 )
 def test_a_page_can_be_followed(page: str, tmp_path: Path) -> None:
     follow(DOCS / page, tmp_path)

@@ -274,7 +274,7 @@ def spoil_scenario(folder: Path) -> None:
         (shutil.rmtree, "no such folder"),
         (lambda folder: (folder / "results.json").unlink(), "holds no results.json"),
         (spoil_results, "not a results file"),
-        (spoil_scenario, "not valid TOML"),
+        (spoil_scenario, "not TOML"),
     ],
 )
 def test_a_folder_that_is_no_run_gives_one_line(run_folder: Path, spoil: Any, says: str) -> None:
