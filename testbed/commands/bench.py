@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.commands.options import json_option, methods_file_option
+from testbed.commands.options import json_option, methods_file_option, refuse_place
 
 __all__ = ["command"]
 
@@ -48,8 +48,7 @@ def accuracy(
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         raise UserError(f"bench accuracy: no bench is called {unknown[0]!r}: there are {', '.join(BENCHES)}")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"bench accuracy: --out {out} is a file: name a folder")
+    refuse_place("--out", out)
     rows, verdicts = [], {}
     for name in names or BENCHES:
         with progress_bar(trials or BENCHES[name][0]) as progress:
@@ -89,8 +88,7 @@ def speed(names: tuple[str, ...], rounds: int, out: Path, json_file: Path | None
     unknown = [name for name in names if name not in GROUPS]
     if unknown:
         raise UserError(f"bench speed: no group is called {unknown[0]!r}: there are {', '.join(GROUPS)}")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"bench speed: --out {out} is a file: name a folder")
+    refuse_place("--out", out)
     rows = []
     chosen = names or tuple(GROUPS)
     with progress_bar(len(chosen)) as progress:
@@ -178,8 +176,7 @@ def paper(names: tuple[str, ...], trials: int | None, seed: int, out: Path, json
     unknown = [name for name in wanted if name not in FIGURES]
     if unknown:
         raise UserError(f"bench paper: no figure is called {unknown[0]!r}: there are {', '.join(FIGURES)}, or all")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"bench paper: --out {out} is a file: name a folder")
+    refuse_place("--out", out)
     out.mkdir(parents=True, exist_ok=True)
     made = []
     with progress_bar(len(wanted)) as progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.commands.options import json_option
+from testbed.commands.options import json_option, refuse_file, refuse_place
 
 if TYPE_CHECKING:
     from testbed.bench.rows import BenchRow
@@ -71,6 +71,7 @@ def measure(
     from testbed.scenario import load
 
     experiment = load(scenario)
+    refuse_place("--out", out)
     ask_to_transmit(experiment, yes=yes)
     wishes = Wishes(
         starts=starts, rounds=rounds, common_clock=common_clock, cable=cable,
@@ -110,6 +111,9 @@ def levels(scenario: Path, figure: Path | None, out: Path | None, yes: bool, jso
     if out is not None and out.exists():
         raise UserError(f"--out is {out}, which exists already: choose another name")
     experiment = load(scenario)
+    for option, path in (("--out", out), ("--figure", figure)):
+        if path is not None:
+            refuse_file(option, path)
     ask_to_transmit(experiment, yes=yes)
     with progress_bar(5) as progress:
         found = search(experiment, progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from testbed.commands.options import json_option
+from testbed.commands.options import json_option, refuse_place
 
 __all__ = ["command"]
 
@@ -47,6 +47,8 @@ def command(
     from testbed.formats.wifi_csi import read_csi
     from testbed.report.comparison import write_figures
 
+    if out is not None:
+        refuse_place("--out", out)
     for name, value in (("--antenna-spacing-m", antenna_spacing_m), ("--carrier-hz", carrier_hz)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} is {value:g}: must be above zero")

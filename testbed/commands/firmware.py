@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from testbed.commands.options import json_option
+from testbed.commands.options import json_option, refuse_file
 from testbed.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -164,6 +164,9 @@ def make_filter(
     from firmware_cfg.filters import FilterSpecification, design_pair
     from firmware_cfg.profiles import PlutoProfile, load_profile
 
+    for option, path in (("--out", out), ("--figure", figure)):
+        if path is not None:
+            refuse_file(option, path)
     with _one_line():
         if profile is not None:
             wanted = load_profile("pluto", profile)

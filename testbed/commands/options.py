@@ -21,6 +21,7 @@ __all__ = [
     "methods_file_option",
     "refuse_file",
     "refuse_folder",
+    "refuse_place",
     "with_fingerprint",
 ]
 
@@ -93,7 +94,13 @@ def refuse_folder(option: str, folder: Path) -> Path:
     """The folder nearest to ``folder`` of ``option`` that exists; raises `UserError` where it cannot be made anew."""
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{option} is {folder}, which exists already: choose another folder, or remove it")
-    parent = next(path for path in folder.absolute().parents if path.exists())
+    return refuse_place(option, folder)
+
+
+def refuse_place(option: str, folder: Path) -> Path:
+    """The folder nearest to ``folder`` of ``option``, itself at best, that exists; raises `UserError` where nothing can
+    be written into it."""
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
         raise UserError(f"{option} is {folder}, but {parent} is no folder: choose another")
     if not os.access(parent, os.W_OK):

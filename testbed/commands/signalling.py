@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.commands.options import json_option
+from testbed.commands.options import json_option, refuse_file
 
 __all__ = ["command"]
 
@@ -36,10 +36,11 @@ def command(file: Path, out: Path | None, picture: Path | None, json_file: Path 
 
     said = load_signalling(file)
     path = picture if picture is not None else Path(f"{said.design.name}-signalling.png")
-    if path.suffix != ".png" or not path.parent.is_dir():
-        raise UserError(f"--picture is {path}: give a PNG in a folder that exists")
-    if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
-        raise UserError(f"--out is {out}: give a .json in a folder that exists")
+    for option, file_to_write, suffix in (("--picture", path, ".png"), ("--out", out, ".json")):
+        if file_to_write is not None:
+            if file_to_write.suffix != suffix:
+                raise UserError(f"{option} is {file_to_write}: give a name that ends in {suffix}")
+            refuse_file(option, file_to_write)
     done = solve(said, source=str(file))
     design = done.design
     rows = [

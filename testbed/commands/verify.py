@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.commands.options import json_option
+from testbed.commands.options import json_option, refuse_place
 
 __all__ = ["command"]
 
@@ -48,6 +48,8 @@ def command(
         method=method, common_clock=common_clock, survey_std_m=survey_std_m, cable_step_m=cable_step_m,
         velocity_factor=velocity_factor,
     )  # fmt: skip
+    if out is not None:
+        refuse_place("--out", out)
     subjects = [Subject.of(folder, options) for folder in runs]
     if cable_step_m is not None and len(subjects) != 2:
         raise UserError(

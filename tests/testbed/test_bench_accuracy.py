@@ -102,7 +102,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     taken.write_text("")
     for arguments, wanted in (
         (["nothing", "--out", str(tmp_path / "new")], "no bench is called 'nothing'"),
-        (["csi-ratio", "--out", str(taken)], "is a file"),
+        (["csi-ratio", "--out", str(taken / "x")], "is no folder"),
         (["csi-ratio", "--out", str(tmp_path / "new"), "--json", str(tmp_path / "no" / "x.json")], "no folder"),
     ):
         with pytest.raises(UserError, match=wanted):
