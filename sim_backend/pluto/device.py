@@ -15,6 +15,7 @@ from sim_backend.pluto.medium import Medium
 from sim_backend.pluto.part import Part, initial_settings
 from sim_backend.pluto.phy import Transceiver
 from sim_backend.pluto.tdd import tdd_device
+from sim_backend.randomness import generator
 
 __all__ = ["MODELS", "Pluto"]
 
@@ -40,18 +41,21 @@ class Pluto:
     seed : int
     latency_s : float
         Bound of the unknown latency from a push to the antenna.
+    corner_spread : float
+        Standard deviation of the analog filters' corners, as a share of what is asked for.
     """
 
     def __init__(
         self, model: str, medium: Medium, *, clock: str = "virtual", name: str = "pluto", seed: int = 0,
-        latency_s: float = 1e-3,
+        latency_s: float = 1e-3, corner_spread: float = 0.0,
     ) -> None:  # fmt: skip
         if model not in MODELS:
             raise ValueError(f"a model is one of {', '.join(MODELS)}, got {model!r}")
         channels = MODELS[model]
         if medium.channels != channels:
             raise ValueError(f"a {model} has {channels} channels, its medium {medium.channels}")
-        part = Part(channels)
+        corners = 1.0 + corner_spread * generator(seed, "corners", name).standard_normal(2)
+        part = Part(channels, (float(corners[0]), float(corners[1])))
         self.name = name
         self.lock = threading.RLock()
         """Held while an attribute is read or written."""

@@ -66,6 +66,8 @@ class PathFilter:
     """Of the FIR filter."""
     taps: tuple[int, ...] = ()
     """Of the FIR filter; empty where it is bypassed."""
+    corner: float = 1.0
+    """The analog filters' corners over what the bandwidth asks for: as near as the device's own tuning comes."""
 
     def response(self, frequency_hz: NDArray[np.float64], rate_hz: float) -> ComplexArray:
         """Response at ``frequency_hz`` from the carrier, of a path with the sample rate ``rate_hz``."""
@@ -82,7 +84,8 @@ class PathFilter:
     def _product(self, frequency_hz: NDArray[np.float64], rate_hz: float) -> ComplexArray:
         whole = np.ones(np.shape(frequency_hz), np.complex128)
         if self.bandwidth_hz is not None:
-            butterworth, pole = (2j * frequency_hz / (ratio * self.bandwidth_hz) for ratio in _ANALOG[self.transmit])
+            width_hz = self.corner * self.bandwidth_hz
+            butterworth, pole = (2j * frequency_hz / (ratio * width_hz) for ratio in _ANALOG[self.transmit])
             whole = 1 / ((1 + butterworth) * (1 + butterworth + butterworth**2)) / (1 + pole)
         for taps, tap_rate_hz in self._digital(rate_hz):
             places = np.arange(len(taps)) - (len(taps) - 1) / 2

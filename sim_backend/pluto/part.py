@@ -17,8 +17,10 @@ BANDWIDTH_HZ = 18_000_000
 class Part:
     """What the chip can do: the AD9363A of the stock Pluto, or the AD9361 that it can be told to be."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, corners: tuple[float, float] = (1.0, 1.0)) -> None:
         self.channels = channels
+        self.corners = corners
+        """Of the receiver's and the transmitter's analog filters, over what is asked for."""
         extended = channels == 2
         self.name = "ad9361" if extended else "ad9363a"
         self.receive_hz = (70_000_000, 6_000_000_000) if extended else (325_000_000, 3_800_000_000)
@@ -32,7 +34,7 @@ class Part:
 def initial_settings(part: Part, name: str) -> Settings:
     """As the firmware leaves the transceiver: 30.72 MS/s, or half of it with two channels, at 2.4 and 2.45 GHz."""
     chain = clock_chain(part.initial_rate_hz)
-    receive, transmit = path_filters(chain, {"receive": BANDWIDTH_HZ, "transmit": BANDWIDTH_HZ}, None, {})
+    receive, transmit = path_filters(chain, {"receive": BANDWIDTH_HZ, "transmit": BANDWIDTH_HZ}, None, {}, part.corners)
     return Settings(
         rate_hz=chain.rate_hz,
         receive_hz=applied_carrier_hz(2_400_000_000),
@@ -47,13 +49,17 @@ def initial_settings(part: Part, name: str) -> Settings:
 
 
 def path_filters(
-    chain: ClockChain, bandwidth_hz: dict[str, int], fir: FirFilter | None, on: dict[str, bool]
+    chain: ClockChain,
+    bandwidth_hz: dict[str, int],
+    fir: FirFilter | None,
+    on: dict[str, bool],
+    corners: tuple[float, float],
 ) -> tuple[PathFilter, PathFilter]:
     """Filters of reception and transmission; the FIR filter where it is loaded and ``on``."""
     made = []
-    for path, divisions in (("receive", chain.receive), ("transmit", chain.transmit)):
+    for path, divisions, corner in zip(("receive", "transmit"), (chain.receive, chain.transmit), corners, strict=True):
         taps: tuple[int, ...] = ()
         if fir is not None and on.get(path):
             taps = fir.receive if path == "receive" else fir.transmit
-        made.append(PathFilter(path == "transmit", bandwidth_hz[path], divisions[:3], divisions[3], taps))
+        made.append(PathFilter(path == "transmit", bandwidth_hz[path], divisions[:3], divisions[3], taps, corner))
     return made[0], made[1]

@@ -85,7 +85,7 @@ class Rates:
         self._apply_filters()
 
     def _apply_filters(self) -> None:
-        receive, transmit = path_filters(self._chain, self._bandwidth, self._fir, self._fir_on)
+        receive, transmit = path_filters(self._chain, self._bandwidth, self._fir, self._fir_on, self._part.corners)
         self._engine.change_settings(rate_hz=self._chain.rate_hz, receive_path=receive, transmit_path=transmit)
 
     def _write_rate(self, text: str) -> None:

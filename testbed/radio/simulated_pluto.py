@@ -39,6 +39,8 @@ IDEAL = FrontEndSpec(
     noise_figure_db=None, phase_noise_deg=0.0, gain_imbalance_db=0.0, phase_imbalance_deg=0.0, dc_offset=0j
 )
 """A front end whose only imperfections are its converters' bits."""
+CORNER_SPREAD = 0.01
+"""Of a Pluto's analog filters after it tuned them; the part's data sheet states none."""
 _LEVEL_SAMPLES = 16_384
 
 
@@ -64,7 +66,8 @@ def serve_looped(what: Looped, *, host: str = "127.0.0.1", port: int = 0) -> Plu
     """
     front = IDEAL if what.ideal else FrontEndSpec()
     cable = Cable(MODELS[what.model], front, attenuation_db=what.attenuation_db, seed=what.seed)
-    pluto = Pluto(what.model, cable, clock=what.clock, seed=what.seed)
+    spread = 0.0 if what.ideal else CORNER_SPREAD
+    pluto = Pluto(what.model, cable, clock=what.clock, seed=what.seed, corner_spread=spread)
     return _listening(pluto, host, port)
 
 
@@ -97,7 +100,7 @@ def serve_scene(
             node = scenario.node[scenario.index(name)]
             pluto = Pluto(
                 model, air.antenna(name), clock=clock, name=name, seed=scenario.experiment.seed,
-                latency_s=node.front_end.start_latency_s,
+                latency_s=node.front_end.start_latency_s, corner_spread=CORNER_SPREAD,
             )  # fmt: skip
             servers.append(_listening(pluto, host, port))
     except UserError:
@@ -121,7 +124,8 @@ def serve_in_ether(
     (node,) = world_specification(scenario, names=[name]).nodes
     medium = EtherMedium(node, address, scenario)
     # The ether itself starts transmissions late by a latency that is unknown to the node.
-    return _listening(Pluto(model, medium, name=name, seed=scenario.experiment.seed, latency_s=0.0), host, port)
+    pluto = Pluto(model, medium, name=name, seed=scenario.experiment.seed, latency_s=0.0, corner_spread=CORNER_SPREAD)
+    return _listening(pluto, host, port)
 
 
 class Interlocutor:
