@@ -205,13 +205,13 @@ def _rate_steps(profile: PlutoProfile, device: Attributes) -> list[Step]:
     loaded = _step(device, _FILTER, shape, value=text)
     rest = _differing(device, [(_RATE, rate)])
     if not rest and _same(device.read(_FILTER), shape) and device.read(_FILTER_ON) == "1":
-        return [_step(device, _FILTER_ON, "0"), loaded, _step(device, _FILTER_ON, "1")]
+        return [_step(device, _FILTER_ON, "0"), loaded, _step(device, _FILTER_ON, "1", before="0")]
     return [
         _step(device, _RATE, _STEADY_RATE_HZ),
         _step(device, _FILTER_ON, "0"),
         loaded,
-        _step(device, _FILTER_ON, "1"),
-        _step(device, _RATE, rate),
+        _step(device, _FILTER_ON, "1", before="0"),
+        _step(device, _RATE, rate, before=_STEADY_RATE_HZ),
     ]
 
 
@@ -232,12 +232,15 @@ def _differing(device: Attributes, wanted: Iterable[tuple[Address, str]]) -> lis
     return [_step(device, address, value) for address, value in wanted if not _same(device.read(address), value)]
 
 
-def _step(device: Attributes, address: Address, after: str, *, value: str = "") -> Step:
-    before = device.read(address)
+def _step(device: Attributes, address: Address, after: str, *, value: str = "", before: str | None = None) -> Step:
+    """Step from what the device is at, or from what the steps before make of it."""
+    before = device.read(address) if before is None else before
     shown = '"$(cat FILE.ftr)"' if value else after
     undo = address.command(device.uri, before.split()[0] if before else '""')
     if value:
-        undo = "the former filter cannot be read: power the device off and on to have the driver's own"
+        undo = (
+            "the former filter cannot be read: load its .ftr, or power the device off and on in place of all this"
+        )
     return Step(
         kind="attribute",
         name=str(address),

@@ -48,6 +48,11 @@ def test_a_profile_is_planned_applied_and_then_there(uri: str, tmp_path: Path) -
     assert cli.main(["firmware", "plan", uri, "streaming-4", "--no-environment", "--json", str(found)]) == 0
     assert steps(found)
     assert attributes(uri) == before
+    # Each step starts where those before it left the attribute, so that undoing them in reverse leads back.
+    reached: dict[str, str] = {}
+    for step in json.loads(found.read_text())["steps"]:
+        assert step["before"] == reached.get(step["name"], step["before"])
+        reached[step["name"]] = step["after"]
     for _ in range(2):
         assert cli.main(["firmware", "apply", uri, "streaming-4", "--no-environment", "--json", str(found)]) == 0
         after = attributes(uri)
