@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.bench.rows import BenchRow
 from testbed.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure, save
@@ -97,8 +97,9 @@ def draw(figure: PaperFigure, path: Path) -> None:
             both = any(curve.simulated for curve in panel.curves) and not all(curve.simulated for curve in panel.curves)
             axes.legend(title="lines: closed form; marks: simulation" if both else None)
             if panel.x_log:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-                axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
         save(canvas, path)
 
 
