@@ -160,7 +160,7 @@ def _budget(receiver: Node, transmitter: Node, scenario: Scenario, strongest_wat
     occupied = waveform.active_subcarriers / waveform.fft_size
     noise = noise_watts(receiver, scenario)
     leakage = None if isinstance(scene.leakage_db, str) else strongest_watts * 10 ** (scene.leakage_db / 10)
-    loudest = (strongest_watts if leakage is None else leakage) + noise / occupied
+    loudest = max(strongest_watts, leakage or 0.0) + noise / occupied
     gain_db = front.gain_db if front.gain_db is not None else front.level_dbfs - 10 * log10(loudest / 1e-3)
     level_dbfs = 10 * log10(watts / 1e-3) + gain_db
     leakage_dbfs = None if leakage is None else 10 * log10(leakage / 1e-3) + gain_db
