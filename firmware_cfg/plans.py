@@ -238,9 +238,7 @@ def _step(device: Attributes, address: Address, after: str, *, value: str = "", 
     shown = '"$(cat FILE.ftr)"' if value else after
     undo = address.command(device.uri, before.split()[0] if before else '""')
     if value:
-        undo = (
-            "the former filter cannot be read: load its .ftr, or power the device off and on in place of all this"
-        )
+        undo = "the former filter cannot be read: load its .ftr, or power the device off and on in place of all this"
     return Step(
         kind="attribute",
         name=str(address),
