@@ -28,7 +28,11 @@ def chain_shapes(
         for one, other in combinations(names, 2):
             if (one, other) in states and (other, one) in states:
                 both = Observation(states[one, other], None, states[other, one], None)
-                ratios.setdefault((one, other), []).append(measured_ratio(both))
+                try:
+                    ratio = measured_ratio(both)
+                except ValueError:  # too weak in one direction to be compared, in this round
+                    continue
+                ratios.setdefault((one, other), []).append(ratio)
     if not ratios:
         return {}
     edge_hz = max(ratio.edge_hz for found in ratios.values() for ratio in found)

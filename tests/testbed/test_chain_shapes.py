@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def test_every_nodes_shape_is_told_against_the_first_ones() -> None:
 def test_nothing_exchanged_both_ways_tells_nothing() -> None:
     states = exchange(np.random.default_rng(5), "a", "b")
     del states["b", "a"]
+    assert chain_shapes(["a", "b"], [states]) == {}
+
+
+def test_a_direction_without_signal_tells_nothing() -> None:
+    states = exchange(np.random.default_rng(6), "a", "b")
+    silent = states["b", "a"]
+    states["b", "a"] = replace(silent, values=np.zeros_like(silent.values))
     assert chain_shapes(["a", "b"], [states]) == {}
 
 
